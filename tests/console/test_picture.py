@@ -68,6 +68,14 @@ def test_picture_plays_and_its_figures_are_shown(playing: Page, server: Server) 
     assert len(playing.locator("[data-status=done]").all()) == 5
 
 
+def test_what_is_not_shown_is_said(playing: Page) -> None:
+    """What the application leaves out of its content, as its hello counts it, is one small list over the picture."""
+    said = playing.get_by_test_id("left-out")
+    expect(said.locator("summary")).to_have_text(re.compile("1"))
+    said.locator("summary").click()
+    expect(said).to_contain_text("Volume prims: 3 (first: /World/Smoke)")
+
+
 def test_pointer_is_sent_in_parts_of_the_picture(playing: Page, server: Server) -> None:
     """
     Down, move and up arrive in order with positions from 0 to 1, buttons as the DOM numbers them, also from outside

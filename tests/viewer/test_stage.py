@@ -265,7 +265,7 @@ class TestComposition:
         scene = maker.load()
 
         assert scene.triangle_count == 12
-        assert [w for w in scene.warnings if "/Broken" in w and "9" in w]
+        assert [w for w in scene.left_out.lines() if "/Broken" in w and "9" in w]
 
 
 class TestAnimation:
@@ -337,7 +337,7 @@ def test_sample_stages_are_worth_looking_at(name: str) -> None:
     assert len(materials) >= 6
     assert scene.view is not None
     assert scene.animated
-    assert scene.warnings == []
+    assert not scene.left_out
     assert sample_path(name).stat().st_size < 2_000_000
 
 

@@ -6,75 +6,20 @@ import os
 import zipfile
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 from panda3d import core
 from pxr import Gf, Sdf, UsdGeom, UsdShade, UsdUtils
 
 from footlights.viewer.render import textures
-from footlights.viewer.render.camera import initial_orbit
-from footlights.viewer.render.renderer import Overlay, Renderer
+from footlights.viewer.scene.left_out import LeftOut
 from footlights.viewer.scene.roots import StageRoots
-from footlights.viewer.scene.scene import Texture
+from footlights.viewer.scene.scene import Image, Texture
 from footlights.viewer.scene.stage import load_scene
+from tests.viewer.pictures import BLUE, GREEN, RED, WHITE, card, seen, write
 from tests.viewer.stages import StageMaker
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from footlights.viewer.scene.scene import Scene
-
-SIZE = (320, 180)
-RED, GREEN, BLUE, WHITE = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 1.0, 1.0)
-
-
-def write(path: Path, *quarters: tuple[float, ...], size: int = 64) -> None:
-    """A picture of four colours: upper left, upper right, lower left, lower right."""
-    image = core.PNMImage(size, size, len(quarters[0]))
-    for y in range(size):
-        for x in range(size):
-            color = quarters[(y * 2 // size) * 2 + x * 2 // size]
-            image.setXel(x, y, *color[:3])
-            if len(color) == 4:
-                image.setAlpha(x, y, color[3])
-    assert image.write(core.Filename(str(path)))
-
-
-def card(maker: StageMaker, file: str, **texture: Any) -> Any:
-    """A square that faces -Y, two metres wide, with a texture; returns the texture's node."""
-    mesh = maker.mesh("/Card", [(-1, 0, 0), (1, 0, 0), (1, 0, 2), (-1, 0, 2)])
-    primvar = UsdGeom.PrimvarsAPI(mesh).CreatePrimvar("st", Sdf.ValueTypeNames.TexCoord2fArray, "vertex")
-    primvar.Set(texture.pop("st", [(0, 0), (1, 0), (1, 1), (0, 1)]))
-    material = maker.material("Textured")
-    surface = UsdShade.Shader(maker.stage.GetPrimAtPath("/Looks/Textured/Surface"))
-    node = UsdShade.Shader.Define(maker.stage, "/Looks/Textured/Texture")
-    node.CreateIdAttr("UsdUVTexture")
-    node.CreateInput("file", Sdf.ValueTypeNames.Asset).Set(file)
-    node.CreateInput("fallback", Sdf.ValueTypeNames.Float4).Set(Gf.Vec4f(0, 0, 0, 1))
-    for name, value in texture.items():
-        kind = Sdf.ValueTypeNames.Token if isinstance(value, str) else Sdf.ValueTypeNames.Float4
-        node.CreateInput(name, kind).Set(value)
-    surface.CreateInput("diffuseColor", Sdf.ValueTypeNames.Color3f).ConnectToSource(node.ConnectableAPI(), "rgb")
-    maker.bind(mesh, material)
-    return node
-
-
-def seen(scene: Scene) -> dict[str, str]:
-    """The colour of each quarter of the card, seen from the front: `ul`, `ur`, `ll`, `lr`."""
-    renderer = Renderer(scene, *SIZE, 1.0)
-    orbit = initial_orbit(scene, SIZE[0] / SIZE[1])
-    orbit = orbit.orbited((orbit.azimuth + np.pi / 2) / (2 * np.pi), -orbit.elevation / np.pi)
-    picture = renderer.render(0, orbit, Overlay()).astype(int)
-    renderer.close()
-    middle_x, middle_y = SIZE[0] // 2, SIZE[1] // 2
-    around = {"ul": (-25, -25), "ur": (25, -25), "ll": (-25, 25), "lr": (25, 25)}
-    return {name: _name(picture[middle_y + y, middle_x + x, 2::-1]) for name, (x, y) in around.items()}
-
-
-def _name(rgb: np.ndarray[Any, Any]) -> str:
-    high = [bool(v > 0.5 * max(int(rgb.max()), 60)) for v in rgb]
-    names = {(True, False, False): "red", (False, True, False): "green", (False, False, True): "blue"}
-    return names.get((high[0], high[1], high[2]), "grey" if rgb.max() > 30 else "black")
 
 
 @pytest.fixture
@@ -179,15 +124,16 @@ def large(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [nothing, garbage, half, directory, endless, pipe, large])
-def test_a_picture_that_cannot_be_read_is_grey_and_said(
-    maker: StageMaker, caplog: pytest.LogCaptureFixture, damage: Any
-) -> None:
-    """Missing, of no known format, cut off, no file or an endless one: its surface is grey, and the log says which."""
+def test_a_picture_that_cannot_be_read_is_grey_and_said(maker: StageMaker, damage: Any) -> None:
+    """Missing, of no known format, cut off, no file or an endless one: its surface is grey, and it is said which."""
     damage(maker.path.parent / "a.png")
     card(maker, "./a.png")
+    scene = maker.load()
 
-    assert set(seen(maker.load()).values()) == {"grey"}
-    assert "a.png is shown grey" in caplog.text
+    assert set(seen(scene).values()) == {"grey"}
+    (line,) = scene.left_out.lines()
+    assert "shown grey" in line
+    assert "a.png" in line
 
 
 def encrypted(package: bytearray, local: int, central: int) -> None:
@@ -214,7 +160,7 @@ def cut_off(package: bytearray, local: int, central: int) -> None:
 
 
 @pytest.mark.parametrize("damage", [encrypted, of_unknown_method, corrupt, with_bomb, cut_off])
-def test_a_damaged_package_is_grey_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Any) -> None:
+def test_a_damaged_package_is_grey_and_said(tmp_path: Path, damage: Any) -> None:
     """Whatever its decompressor makes of it: zlib's errors, RuntimeError, NotImplementedError, EOFError."""
     package = tmp_path / "a.usdz"
     with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -223,22 +169,22 @@ def test_a_damaged_package_is_grey_and_said(tmp_path: Path, caplog: pytest.LogCa
     damage(content, content.index(b"PK\3\4"), content.index(b"PK\1\2"))
     package.write_bytes(content)
 
-    loaded = textures.Textures(core, StageRoots()).load(Texture(f"{package}[a.png]"))
+    left_out = LeftOut()
+    loaded = textures.Textures(core, StageRoots(), left_out).load(Texture(Image(f"{package}[a.png]")))
 
     assert (loaded.getXSize(), loaded.getYSize()) == (1, 1)
-    assert "a.usdz[a.png] is shown grey" in caplog.text
+    assert "a.usdz[a.png]" in left_out.lines()[0]
 
 
-def test_a_picture_of_too_many_pixels_is_not_decoded(
-    maker: StageMaker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_picture_of_too_many_pixels_is_not_decoded(maker: StageMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small file may hold a very large picture."""
     write(maker.path.parent / "a.png", RED, RED, RED, RED)
     monkeypatch.setattr(textures, "MAX_PIXELS", 1000)
     card(maker, "./a.png")
+    scene = maker.load()
 
-    assert set(seen(maker.load()).values()) == {"grey"}
-    assert "64 x 64 pixels are too many" in caplog.text
+    assert set(seen(scene).values()) == {"grey"}
+    assert "64 x 64 pixels are too many" in scene.left_out.lines()[0]
 
 
 def test_mdl_materials_have_colours_and_pictures(maker: StageMaker) -> None:

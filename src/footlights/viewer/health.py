@@ -2,7 +2,8 @@
 
 GET /v1/streaming/ready    200 "Ready for connection" after the first frame, before it 503 with the current step
 GET /v1/streaming/startup  the same as facts, always 200
-GET /v1/streaming/status   {"viewers": n, "last_input_seconds_ago": s | null, "fps", "frames", "triangles", ...}
+GET /v1/streaming/status   {"viewers": n, "last_input_seconds_ago": s | null, "fps", "frames", "triangles", ...,
+                           "left_out": what of the stage is not shown as authored, [{"what", "count", "first"}]}
 POST /v1/streaming/notice  {"reason": "DRAIN", "message": "…", "ends_in_seconds": s | null}: 204; it is sent to
                            all viewers; an empty reason withdraws it
 """
@@ -85,4 +86,5 @@ class HealthEndpoint:
             "fps": 0.0,
             "frames": progress.frames,
             "triangles": progress.triangles,
+            "left_out": progress.left_out,
         }

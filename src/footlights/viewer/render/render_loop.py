@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from footlights.viewer.failure import FailureReason, ViewerFailure
@@ -46,6 +46,7 @@ class StageProgress:
     paused: bool = False
     caption: str = ""
     supersampling: float = 1.0
+    left_out: list[dict[str, Any]] = field(default_factory=list)  # what of the stage is not shown: LeftOut.report
 
 
 class RenderLoop:
@@ -122,23 +123,28 @@ class RenderLoop:
         from footlights.viewer.scene.fetch import local_stage
         from footlights.viewer.scene.stage import load_scene
 
+        # What was downloaded is there until its pictures are read.
         with local_stage(options.usd_stage_uri, self._roots) as source:
             scene = load_scene(source.path, source.name, source.roots)
-        progress.stage, progress.triangles = scene.name, scene.triangle_count
-        opened = time.monotonic()
+            progress.stage, progress.triangles = scene.name, scene.triangle_count
+            opened = time.monotonic()
+            progress.step = "starting the renderer"
+            from footlights.viewer.render.renderer import Renderer
 
-        progress.step = "starting the renderer"
+            wanted = options.ssaa or SUPERSAMPLING[0]
+            self._steps = [wanted] if options.ssaa else list(SUPERSAMPLING)
+            self._renderer = Renderer(scene, options.width, options.height, wanted, options.renderer)
+
         from footlights.viewer.controls import Controls
-        from footlights.viewer.render.renderer import Renderer
 
-        wanted = options.ssaa or SUPERSAMPLING[0]
-        self._steps = [wanted] if options.ssaa else list(SUPERSAMPLING)
-        self._renderer = Renderer(scene, options.width, options.height, wanted, options.renderer)
         self._controls = Controls(scene, options.width / options.height)
         self._timeline = scene.timeline
         self._played = 0.0
         self._draw()
         self._calibrate()
+        progress.left_out = scene.left_out.report()
+        for line in scene.left_out.lines():
+            log.warning("stage %s: not shown as authored: %s", scene.name, line)
         progress.ready, progress.step = True, "ready"
         log.info(
             "stage %s: %d triangles, %d batches, %d moving parts, opened in %.2f s, first frame after %.2f s",

@@ -22,7 +22,7 @@ from footlights.viewer.render.textures import Textures
 
 if TYPE_CHECKING:
     from footlights.viewer.render.camera import Orbit
-    from footlights.viewer.scene.scene import Batch, Finish, Scene
+    from footlights.viewer.scene.scene import Batch, Finish, Image, Scene
 
 Picture = npt.NDArray[np.uint8]
 """(height, width, 4): blue, green, red, unused; the top row first."""
@@ -68,7 +68,7 @@ class Renderer:
         self._engine, self._buffer, self._texture = _open_buffer(core, self._size, backend)
         self._root = core.NodePath("scene")
         self._joints = self._build_joints()
-        self._textures = Textures(core, scene.roots)
+        self._textures = Textures(core, scene.roots, scene.left_out)
         for batch in scene.batches:
             self._joints[batch.joint].attachNewNode(_geom_node(core, batch)).setState(self._finish_state(batch.finish))
         self._ground = contact_shadow(core, scene, self._root)
@@ -90,6 +90,10 @@ class Renderer:
         width, height = self._size
         image = np.frombuffer(memoryview(self._texture.getRamImage()), np.uint8).reshape(height, width, 4)
         return image[::-1]
+
+    def mean(self, image: Image) -> float | None:
+        """The mean of a picture; None where it cannot be read."""
+        return self._textures.mean(image)
 
     def close(self) -> None:
         """Give the buffer back."""
@@ -142,26 +146,30 @@ class Renderer:
         """Colours are per vertex; the material only carries highlight and glow."""
         core = self._core
         holder = core.NodePath("state")
+        roughness, metallic = (
+            own if image is None or (mean := self._textures.mean(image)) is None else max(0.0, min(1.0, mean))
+            for own, image in ((finish.roughness, finish.roughness_image), (finish.metallic, finish.metallic_image))
+        )
         if finish.texture is not None:
             holder.setTexture(self._textures.load(finish.texture), 1)
-        if finish.metallic >= 0.5:
+        if finish.unlit:
+            holder.setLightOff()
+        elif metallic >= 0.5:
             stage = core.TextureStage("environment")
             stage.setMode(core.TextureStage.MModulate)
             holder.setTexGen(stage, core.TexGenAttrib.MEyeSphereMap)
-            holder.setTexture(stage, environment(core, finish.roughness))
+            holder.setTexture(stage, environment(core, roughness))
             holder.setLightOff()
-        elif max(finish.emission) > 0.02:
-            holder.setLightOff()
-            holder.setColor(*finish.emission, 1.0)
-            if finish.transparent:
-                holder.clearColor()
         else:
             material = core.Material()
-            strength = 0.75 * (1 - finish.roughness) ** 1.6 + 0.03
+            strength = 0.75 * (1 - roughness) ** 1.6 + 0.03
             material.setSpecular(core.LColor(*(strength * t for t in finish.tint), 1))
-            material.setShininess(4 + 90 * (1 - finish.roughness) ** 2)
+            material.setShininess(4 + 90 * (1 - roughness) ** 2)
+            material.setEmission(core.LColor(*finish.emission, 1))
             holder.setMaterial(material)
-        if finish.transparent:
+        if finish.texture is not None and finish.texture.cutout > 0:
+            holder.setTransparency(core.TransparencyAttrib.MBinary)
+        elif finish.transparent:
             holder.setTransparency(core.TransparencyAttrib.MAlpha)
             holder.setDepthWrite(False)
         return holder.getState()

@@ -2,6 +2,6 @@
 
 `fetch` finds or downloads the stage; `stage` walks it once and returns a `scene.Scene`: joints (prims that move) and
 batches of triangles, each attached to one joint. `meshes`, `shapes`, `geometry` and `materials` turn meshes, primitives
-and UsdPreviewSurface into those arrays. What a stage has and the viewer cannot show becomes one of the scene's
-warnings; only a stage without anything to draw is a failure.
+and materials into those arrays. What a stage has and the viewer does not show as authored is counted (`left_out`); only
+a stage without anything to draw is a failure.
 """

@@ -17,11 +17,10 @@ if TYPE_CHECKING:
     from footlights.viewer.scene.roots import StageRoots
 
 MOST_LAYERS: Final = 10_000
-_MOST_SAID: Final = 20
 
 
 def open_confined(path: Path, roots: StageRoots) -> tuple[Any, list[str]]:
-    """Open the stage at ``path``; return it and warnings of what was left out.
+    """Open the stage at ``path``; return it and the paths that were left out.
 
     A path that is an expression is replaced by what it means in its own layer: the variables of another stage could
     make it lead elsewhere.
@@ -46,10 +45,7 @@ def open_confined(path: Path, roots: StageRoots) -> tuple[Any, list[str]]:
                 FailureReason.STAGE_TOO_LARGE, f"the stage {path} has more than {MOST_LAYERS} layers: merge some"
             )
         waiting += _confine(layer, roots, left_out)
-    said = [f"{each} is left out: it is not below a root that is allowed" for each in left_out[:_MOST_SAID]]
-    if len(left_out) > _MOST_SAID:
-        said.append(f"{len(left_out) - _MOST_SAID} more are left out: they are not below a root that is allowed")
-    return Usd.Stage.Open(str(path) if first is None else first), said
+    return Usd.Stage.Open(str(path) if first is None else first), left_out
 
 
 def _confine(layer: Any, roots: StageRoots, left_out: list[str]) -> list[Any]:

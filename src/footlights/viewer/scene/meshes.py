@@ -9,17 +9,23 @@ import numpy as np
 
 from footlights.viewer.scene import shapes
 from footlights.viewer.scene.geometry import Index, corner_normals, is_closed, triangulate, weld
-from footlights.viewer.scene.materials import UNBOUND, UV_NAMES, Paint, Palette, TextureMap
+from footlights.viewer.scene.materials.paint import UNBOUND, UV_NAMES, Layout, Paint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from footlights.viewer.scene.materials.palette import Palette
     from footlights.viewer.scene.scene import Finish, Floats, Ints, Texture
 
 SMOOTH_CREASE = 60.0
 """Degrees. A subdivision surface is smooth; its cage is shown, with only its hard corners kept."""
 
 POLYGON_CREASE = 35.0
+
+MOST_TILES = 200
+"""Of one texture on one mesh."""
+
+_FARTHEST_UV = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +151,11 @@ def _mesh_pieces(mesh: Any, time: Any, palette: Palette) -> list[Piece]:
         part = _Layout(
             np.repeat(faces[chosen], 3), triangles[chosen].reshape(-1), corners[chosen].reshape(-1), len(points)
         )
-        picture = paint.picture if paint is not None else None
-        uvs = _uvs(prim, time, picture, part) if picture is not None else None
+        texture = paint.texture if paint is not None else None
+        uvs = _uvs(prim, time, paint.layout, part) if paint is not None and texture is not None else None
         colors = _colors(prim, time, paint, part, textured=uvs is not None)
         finish = _finish(paint, colors)
-        for texture, tile, own in _tiles(picture, uvs, len(part.face) // 3):
+        for tiled, tile, own in _tiles(texture, uvs, len(part.face) // 3):
             joined = weld(
                 points,
                 triangles[chosen][own],
@@ -162,19 +168,20 @@ def _mesh_pieces(mesh: Any, time: Any, palette: Palette) -> list[Piece]:
                 joined.normals,
                 joined.colors,
                 joined.triangles,
-                replace(finish, texture=texture),
+                replace(finish, texture=tiled),
                 joined.uvs,
             )
             pieces.append(_both_sides(piece) if two_sided else piece)
     return pieces
 
 
-def _uvs(prim: Any, time: Any, picture: TextureMap, layout: _Layout) -> Floats | None:
+def _uvs(prim: Any, time: Any, placed: Layout, layout: _Layout) -> Floats | None:
     """Texture coordinates, one row a corner; None where the prim has none."""
     from pxr import UsdGeom
 
     primvars = UsdGeom.PrimvarsAPI(prim)
-    for name in (picture.primvar,) if picture.primvar else UV_NAMES:
+    # Many files name another primvar than their meshes have: any is better than none.
+    for name in (placed.primvar, *UV_NAMES) if placed.primvar else UV_NAMES:
         primvar = primvars.FindPrimvarWithInheritance(name)
         if not primvar or not primvar.HasValue():
             continue
@@ -182,28 +189,32 @@ def _uvs(prim: Any, time: Any, picture: TextureMap, layout: _Layout) -> Floats |
         if not len(values) or len(values) % 2:
             continue
         try:
-            return picture.place(layout.spread(values.reshape(-1, 2), primvar.GetInterpolation()))
+            uvs = placed.place(layout.spread(values.reshape(-1, 2), primvar.GetInterpolation()))
         except IndexError:
             continue
+        bounded: Floats = np.clip(np.nan_to_num(uvs), -_FARTHEST_UV, _FARTHEST_UV)
+        return bounded
     return None
 
 
 def _tiles(
-    picture: TextureMap | None, uvs: Floats | None, triangles: int
+    texture: Texture | None, uvs: Floats | None, triangles: int
 ) -> Iterator[tuple[Texture | None, np.ndarray, np.ndarray]]:
     """The texture of each part of the triangles, with its offset; several for a texture of many tiles (UDIM)."""
     every, origin = np.ones(triangles, bool), np.zeros(2, np.float32)
-    if picture is None or uvs is None:
+    if texture is None or uvs is None:
         yield None, origin, every
         return
-    if "<UDIM>" not in picture.texture.file:
-        yield picture.texture, origin, every
+    if not texture.tiled:
+        yield texture, origin, every
         return
     places = np.floor(uvs.reshape(-1, 3, 2).mean(axis=1)).astype(np.int64)
-    for place in np.unique(places, axis=0):
-        number = 1001 + int(place[0]) + 10 * int(place[1])
-        texture = replace(picture.texture, file=picture.texture.file.replace("<UDIM>", str(number)))
-        yield texture, place.astype(np.float32), (places == place).all(axis=1)
+    for place in np.unique(places, axis=0)[:MOST_TILES]:
+        yield (
+            texture.tile(1001 + int(place[0]) + 10 * int(place[1])),
+            place.astype(np.float32),
+            (places == place).all(axis=1),
+        )
 
 
 def _authored_normals(mesh: Any, time: Any, layout: _Layout) -> Floats | None:
@@ -246,7 +257,7 @@ def _colors(prim: Any, time: Any, paint: Paint | None, layout: _Layout, *, textu
             return None
 
     result = np.empty((len(layout.corner), 4), np.float32)
-    result[:, :3] = look.picture.factor if textured and look.picture is not None else look.color
+    result[:, :3] = (1.0, 1.0, 1.0) if textured else look.color
     result[:, 3] = look.opacity
     name = look.color_primvar or (None if paint else "displayColor")
     if name and (color := read(name, 3)) is not None:

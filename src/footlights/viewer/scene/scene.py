@@ -7,12 +7,13 @@ attached to one joint. Everything that does not move is already transformed.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from footlights.viewer.scene.left_out import LeftOut
 from footlights.viewer.scene.roots import StageRoots
 
 if TYPE_CHECKING:
@@ -23,17 +24,69 @@ Ints: TypeAlias = npt.NDArray[np.int32]
 Matrix: TypeAlias = npt.NDArray[np.float64]
 """4x4, row vectors: a point is transformed as `point @ matrix`, as in USD and in panda3d."""
 
+Wrap: TypeAlias = Literal["repeat", "mirror", "clamp", "black"]
+
 ROOT = 0
 """Index of the joint that never moves."""
 
 
 @dataclass(frozen=True, slots=True)
-class Texture:
-    """A picture on a surface. Hashable: it is loaded once."""
+class Image:
+    """What is taken of a picture file."""
 
     file: str  # a path, or `package.usdz[path]`
-    wrap: tuple[str, str] = ("repeat", "repeat")  # along u and v: repeat, mirror, clamp or black
-    alpha: bool = False  # whether its alpha is the surface's opacity
+    channel: str = "rgb"  # rgb, r, g, b or a
+    scale: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)  # linear; of red, green, blue and alpha
+    bias: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)  # added afterwards
+    raw: bool = False  # its colours are linear; otherwise display-referred
+
+
+@dataclass(frozen=True, slots=True)
+class Texture:
+    """The pictures on a surface, drawn as one. Hashable: it is made once."""
+
+    color: Image | None = None
+    alpha: Image | None = None  # the surface's opacity
+    glow: Image | None = None  # light that it gives
+    occlusion: Image | None = None  # how much light reaches it
+    relief: Image | None = None  # its normals, in tangent space
+    wrap: tuple[Wrap, Wrap] = ("repeat", "repeat")  # along u and v
+    base: tuple[float, float, float] = (1.0, 1.0, 1.0)  # linear: the colour where there is no picture of it
+    light: tuple[float, float, float] = (0.0, 0.0, 0.0)  # linear: light that it gives everywhere
+    cutout: float = 0.0  # opacity below which nothing is drawn and above which all is; 0: it is blended
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """The pictures that there are."""
+        every = (self.color, self.alpha, self.glow, self.occlusion, self.relief)
+        return tuple(image for image in every if image is not None)
+
+    @property
+    def glows(self) -> bool:
+        """Whether all that is seen of it is light that it gives."""
+        if self.glow is None:
+            return False
+        return self.glow == self.color or (self.color is None and max(self.base) < 0.1)
+
+    @property
+    def tiled(self) -> bool:
+        """Whether it is of many tiles (UDIM)."""
+        return any("<UDIM>" in image.file for image in self.images)
+
+    def tile(self, number: int) -> Texture:
+        """One of its tiles."""
+
+        def of(image: Image | None) -> Image | None:
+            return image and replace(image, file=image.file.replace("<UDIM>", str(number)))
+
+        return replace(
+            self,
+            color=of(self.color),
+            alpha=of(self.alpha),
+            glow=of(self.glow),
+            occlusion=of(self.occlusion),
+            relief=of(self.relief),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +98,10 @@ class Finish:
     emission: tuple[float, float, float] = (0.0, 0.0, 0.0)  # display-referred RGB, 0..1
     tint: tuple[float, float, float] = (1.0, 1.0, 1.0)  # colour of the highlight
     transparent: bool = False
+    unlit: bool = False  # its texture is light that it gives
     texture: Texture | None = None  # multiplies the colours of the vertices
+    roughness_image: Image | None = None  # whose mean replaces the roughness
+    metallic_image: Image | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +180,7 @@ class Scene:
     bounds: Bounds
     timeline: Timeline
     view: View | None  # the authored camera, if there is one
-    warnings: list[str] = field(default_factory=list)
+    left_out: LeftOut = field(default_factory=LeftOut)
     roots: StageRoots = field(default_factory=StageRoots)  # where its textures may lie
     keepalive: Any = None  # the open stage, which the joints' samplers read
 

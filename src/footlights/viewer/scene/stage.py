@@ -1,16 +1,15 @@
 """Opens a USD stage and turns it into a `Scene`.
 
 Honoured: metersPerUnit, upAxis, orientation, purpose (default and render), visibility, displayColor and
-displayOpacity, UsdPreviewSurface with its diffuse texture, material subsets, instances, point instancers, the geometric
+displayOpacity, materials (`materials`), material subsets, instances, point instancers, the geometric
 primitives, animated transforms and visibility, the first camera. Not: deforming points and skinning (shown at the start
-time), curves, points, volumes, other textures, USD's lights.
+time), curves, points, volumes, USD's lights.
 
-What cannot be understood of a prim is left out with a warning; it never ends the picture.
+What cannot be understood of a prim is left out and counted; it never ends the picture.
 """
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,8 @@ import numpy as np
 
 from footlights.viewer.failure import FailureReason, ViewerFailure
 from footlights.viewer.scene.confine import open_confined
-from footlights.viewer.scene.materials import Palette
+from footlights.viewer.scene.left_out import LeftOut
+from footlights.viewer.scene.materials.palette import Palette
 from footlights.viewer.scene.meshes import Piece, pieces_of
 from footlights.viewer.scene.roots import StageRoots
 from footlights.viewer.scene.scene import ROOT, Batch, Bounds, Finish, Matrix, Scene, SceneJoint, Timeline, View
@@ -26,10 +26,10 @@ from footlights.viewer.scene.scene import ROOT, Batch, Bounds, Finish, Matrix, S
 if TYPE_CHECKING:
     from pathlib import Path
 
-log = logging.getLogger("footlights.viewer.scene.stage")
-
 MAX_TRIANGLES = 2_000_000
 """Beyond this a software renderer shows slides; the rest of the stage is left out, with a warning."""
+
+UNREADABLE = "prims that cannot be read"
 
 IDENTITY: Matrix = np.identity(4)
 
@@ -43,21 +43,24 @@ def load_scene(path: Path, name: str | None = None, roots: StageRoots | None = N
 
     roots = (roots or StageRoots()).including(path)
     try:
-        stage, left_out = open_confined(path, roots)
+        stage, confined = open_confined(path, roots)
     except Tf.ErrorException as error:
         raise ViewerFailure(
             FailureReason.STAGE_UNREADABLE, f"cannot open the stage {path}: {_reason(error)}"
         ) from error
+    left_out = LeftOut()
+    for outside in confined:
+        left_out.add("files outside of the roots that are allowed", outside)
     for problem in stage.GetCompositionErrors():
-        log.warning("stage %s: %s; the rest is shown", path.name, problem)
-    reader = _Reader(stage)
-    reader.warnings += left_out
+        left_out.add("files and prims that are referred to and cannot be found or read", _reason(problem))
+    reader = _Reader(stage, left_out)
     reader.walk(stage.GetPseudoRoot(), ROOT, IDENTITY)
     batches = reader.batches()
     if not batches:
         raise ViewerFailure(
             FailureReason.STAGE_EMPTY,
-            f"the stage {path} has nothing to draw: no visible mesh or primitive of purpose default or render",
+            f"the stage {path} has nothing to draw: no visible mesh or primitive of purpose default or render"
+            + "".join(f"; left out: {line}" for line in left_out.lines()[:3]),
         )
     start, end = stage.GetStartTimeCode(), stage.GetEndTimeCode()
     scene = Scene(
@@ -67,38 +70,35 @@ def load_scene(path: Path, name: str | None = None, roots: StageRoots | None = N
         bounds=_bounds(reader.joints, batches, start),
         timeline=Timeline(start, max(start, end), stage.GetTimeCodesPerSecond() or 24.0),
         view=None,
-        warnings=reader.warnings,
+        left_out=left_out,
         roots=roots,
         keepalive=stage,
     )
-    for warning in reader.warnings:
-        log.warning("stage %s: %s", path.name, warning)
     camera = next((p for p in stage.Traverse() if p.IsA(UsdGeom.Camera)), None)
     if camera is None:
         return scene
     try:
         return replace(scene, view=_view(camera, reader.to_world, scene.bounds, start))
     except Exception as error:  # as above
-        log.warning("stage %s: the camera %s is not used: %s", path.name, camera.GetPath(), _reason(error))
+        left_out.add("cameras that cannot be read", f"{camera.GetPath()}: {_reason(error)}")
         return scene
 
 
 class _Reader:
     """One walk over a stage."""
 
-    def __init__(self, stage: Any) -> None:
+    def __init__(self, stage: Any, left_out: LeftOut) -> None:
         from pxr import Usd, UsdGeom
 
         self.start = Usd.TimeCode(stage.GetStartTimeCode())
         self.to_world = _to_metres_z_up(UsdGeom.GetStageMetersPerUnit(stage), UsdGeom.GetStageUpAxis(stage))
         root = self.to_world
         self.joints: list[SceneJoint] = [SceneJoint("/", -1, lambda _time: (root, True))]
-        self.warnings: list[str] = []
-        self._palette = Palette()
+        self._left_out = left_out
+        self._palette = Palette(left_out)
         self._pieces: dict[str, list[Piece]] = {}
         self._gathered: dict[tuple[int, Finish], list[tuple[Piece, Matrix]]] = {}
         self._triangles = 0
-        self._unknown: set[str] = set()
         self._children = Usd.TraverseInstanceProxies(Usd.PrimDefaultPredicate)
 
     def walk(self, prim: Any, joint: int, matrix: Matrix, *, placed: bool = False, still: bool = False) -> None:
@@ -131,7 +131,7 @@ class _Reader:
             try:
                 self.walk(child, joint, matrix, still=still)
             except Exception as error:  # as in `_draw`: what is below is left out, and what is beside it is not
-                self.warnings.append(f"{child.GetPath()} is left out: {_reason(error)}")
+                self._left_out.add(UNREADABLE, f"{child.GetPath()}: {_reason(error)}")
 
     def batches(self) -> list[Batch]:
         """Everything that was drawn, merged by joint and finish."""
@@ -180,21 +180,16 @@ class _Reader:
                 self._pieces[key] = pieces_of(prim, self.start, self._palette)
             except NotImplementedError:
                 self._pieces[key] = []
-                self._warn_once(f"{prim.GetTypeName()} prims are not drawn")
+                self._left_out.add(f"{prim.GetTypeName()} prims", key)
             except Exception as error:  # USD's bindings raise errors of their own kinds, by what a file has
                 self._pieces[key] = []
-                self.warnings.append(f"{prim.GetPath()} is left out: {_reason(error)}")
+                self._left_out.add(UNREADABLE, f"{prim.GetPath()}: {_reason(error)}")
         for piece in self._pieces[key]:
             if self._triangles + len(piece.triangles) > MAX_TRIANGLES:
-                self._warn_once(f"only the first {MAX_TRIANGLES:,} triangles are drawn")
+                self._left_out.add(f"prims after the first {MAX_TRIANGLES:,} triangles", key)
                 return
             self._triangles += len(piece.triangles)
             self._gathered.setdefault((joint, piece.finish), []).append((piece, matrix))
-
-    def _warn_once(self, message: str) -> None:
-        if message not in self._unknown:
-            self._unknown.add(message)
-            self.warnings.append(message)
 
 
 def _merge(joint: int, finish: Finish, placed: list[tuple[Piece, Matrix]]) -> Batch:
@@ -274,7 +269,7 @@ def _triple(vector: Any) -> tuple[float, float, float]:
     return (x, y, z)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: object) -> str:
     """The first line that USD gives, without the place in its own source."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = next((line for line in lines if "Error in" not in line), lines[0] if lines else "unknown error")

@@ -103,6 +103,7 @@ class Viewers:
             "fps": round(progress.fps, 1),
             "frames": progress.frames,
             "triangles": progress.triangles,
+            "left_out": progress.left_out,
             "render_ms": round(progress.render_ms, 2),
             "encode_ms": round(self._encoder.milliseconds, 2),
             "supersampling": progress.supersampling,
@@ -157,6 +158,7 @@ class Viewers:
             "height": options.height,
             "fps": options.fps,
             "triangles": progress.triangles,
+            "left_out": progress.left_out,
         }
         return [hello, self._notice.message_at(time.monotonic())] if self._notice.reason else [hello]
 
@@ -181,7 +183,7 @@ class Viewers:
             progress = self._render.progress
             stats = {
                 "type": "stats",
-                **self.status(),
+                **{name: value for name, value in self.status().items() if name != "left_out"},  # `hello` has it
                 "paused": progress.paused,
                 "caption": progress.caption,
             }
