@@ -286,3 +286,5 @@ async def test_what_will_not_stop_is_killed(hub: Hub, node: Node, fake: Assign) 
     await hub.want(stopped(wanted))
     over = await hub.until_state("launch-1", LaunchReport.EXITED)
     assert over.exit_code == -9
+    assert over.reason == "STOPPED"
+    assert over.message == ("The application did not end within 0.3 s of SIGTERM (stop_grace_period), and was killed.")

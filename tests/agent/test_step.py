@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from footlights.agent.launches.step import KILL_AFTER_GRACE_S, Do, Facts, LaunchEnding, OnDevice, Ready, decide
+from footlights.agent.launches.step import (
+    KILL_AFTER_GRACE_S,
+    Do,
+    Facts,
+    LaunchEnding,
+    OnDevice,
+    Ready,
+    application_failure,
+    decide,
+    with_kill,
+)
 from footlights.launch.launcher import Phase
 from footlights.lifecycle import LaunchState
 
@@ -74,6 +84,62 @@ def test_table(facts: Facts, do: Do, ending: tuple[LaunchState, str]) -> None:
     if ending:
         assert step.ending is not None
         assert (step.ending.state, step.ending.reason) == ending
+
+
+FAILED = LaunchEnding(LaunchState.FAILED, "EXITED_EARLY", "It exited.")
+SAYS = 'FOOTLIGHTS_FAILURE: {"reason": "STAGE_NOT_FOUND", "message": "no such stage"}'
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason", "message"),
+    [
+        ([SAYS], "STAGE_NOT_FOUND", "no such stage"),
+        ([f"2026-11-30 [Error] {SAYS}", *["bye"] * 100], "STAGE_NOT_FOUND", "no such stage"),
+        ([SAYS, 'FOOTLIGHTS_FAILURE: {"reason": "CUT_O'], "STAGE_NOT_FOUND", "no such stage"),
+        (["FOOTLIGHTS_FAILURE: " + "[" * 100_000], "EXITED_EARLY", "It exited."),
+        (["FOOTLIGHTS_FAILURE: []"], "EXITED_EARLY", "It exited."),
+        (['FOOTLIGHTS_FAILURE: {"reason": "not mine", "message": "why"}'], "EXITED_EARLY", "why"),
+        (['FOOTLIGHTS_FAILURE: {"reason": 7, "message": "why"}'], "EXITED_EARLY", "why"),
+        (['FOOTLIGHTS_FAILURE: {"reason": "X", "message": ""}'], "EXITED_EARLY", "It exited."),
+        (['FOOTLIGHTS_FAILURE: {"reason": "ODD", "message": "a\\ud800b\\u001b[2J\\u0000"}'], "ODD", "a?b [2J "),
+        ([], "EXITED_EARLY", "It exited."),
+    ],
+)
+def test_what_an_application_says_of_its_failure(lines: list[str], reason: str, message: str) -> None:
+    """Its last line that can be read; as text that every terminal and message takes."""
+    found = application_failure(lines, FAILED)
+
+    assert (found.state, found.reason, found.message) == (LaunchState.FAILED, reason, message)
+    assert application_failure(lines, WISH) == WISH
+
+
+@pytest.mark.parametrize(
+    ("after_s", "killed", "exit_code", "says"),
+    [
+        (10.0, False, -9, "The application did not end within 10 s of SIGTERM (stop_grace_period), and was killed."),
+        (3.0, False, -9, ""),
+        (10.0, False, 0, ""),
+        (10.0, True, -9, "The application did not end within 10 s of SIGTERM (stop_grace_period), and was killed."),
+        (3.0, True, 0, "What the application had started did not end within 10 s of SIGTERM (stop_grace_period), and "
+                       "was killed."),
+    ],
+)  # fmt: skip
+def test_a_kill_is_said(after_s: float, killed: bool, exit_code: int, says: str) -> None:
+    """Where its grace was over, not where somebody else killed it before."""
+    found = with_kill(WISH, grace_s=10.0, ended_after_s=after_s, killed=killed, exit_code=exit_code)
+
+    assert found == dataclasses.replace(WISH, message=says)
+
+
+@pytest.mark.parametrize("state", [LaunchState.STARTING, LaunchState.READY])
+def test_a_cause_that_the_launcher_knows_is_said(state: LaunchState) -> None:
+    """That memory ran out is more than a signal's number."""
+    ended = dataclasses.replace(READY, state=state, phase=Phase.EXITED, exit_code=-9, cause="it used too much memory")
+    found = decide(ended).ending
+
+    assert found is not None
+    assert found.message.startswith("The application was killed by signal 9")
+    assert found.message.endswith(": it used too much memory.")
 
 
 ENDINGS = st.none() | st.builds(LaunchEnding, st.sampled_from([s for s in LaunchState if s.final]), st.just("X"))

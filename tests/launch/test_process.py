@@ -269,7 +269,22 @@ async def test_grace_then_kill(launcher: ProcessLauncher, root: Path) -> None:
     await launcher.stop(plan)
     await logged(launcher, plan, "deaf")
 
-    assert (await ended(launcher, plan)).exit_code == -signal.SIGKILL
+    end = await ended(launcher, plan)
+    assert (end.exit_code, end.killed) == (-signal.SIGKILL, True)
+
+
+async def test_an_end_in_time_is_no_kill(launcher: ProcessLauncher, root: Path) -> None:
+    """Nor is one by SIGKILL from elsewhere."""
+    polite = make_plan(script("trap 'exit 0' TERM; echo up; while :; do sleep 0.02; done"), root)
+    await launcher.start(polite, b"")
+    await logged(launcher, polite, "up")
+    await launcher.stop(polite)
+    assert (await ended(launcher, polite)).killed is False
+
+    shot = make_plan(script("kill -9 $$"), root, launch_id="shot")
+    await launcher.start(shot, b"")
+    end = await ended(launcher, shot)
+    assert (end.exit_code, end.killed) == (-signal.SIGKILL, False)
 
 
 async def test_kill_shortens_the_grace(launcher: ProcessLauncher, root: Path) -> None:

@@ -72,6 +72,7 @@ def session_details(session: session_pb2.Session) -> list[str]:
             ("Condition", value_name(session, "condition")),
             ("Queue", waiting(session)),
             ("End reason", value_name(session, "end_reason")),
+            ("Failure", session.failure_reason),
             ("Message", session.status_message),
             ("Exit code", str(session.exit_code) if session.HasField("exit_code") else ""),
             ("User", session.username),

@@ -91,6 +91,10 @@ class Status:
     pids: frozenset[int] = frozenset()
     """The process tree, in the node's pid namespace; empty where the launcher does not know."""
     message: str = ""
+    killed: bool = False
+    """Whether it was killed because it did not end within its grace, as far as the launcher knows."""
+    cause: str = ""
+    """Why it ended, beyond its exit status, such as that memory ran out: a clause, without a full stop."""
 
 
 class LaunchError(Exception):

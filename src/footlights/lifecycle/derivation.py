@@ -54,7 +54,7 @@ def derive_state(
     if not launch.state.final:
         return _live(intent, launch, wish_message, notice)
     if intent is Intent.END and wish is not None:
-        return _ended(wish, wish_message)
+        return _ended(wish, " ".join(filter(None, (wish_message, launch.message))))
     return _ended_by_itself(launch, failures)
 
 

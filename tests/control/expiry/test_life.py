@@ -49,3 +49,35 @@ async def test_a_session_goes_through_its_life(plane: Control) -> None:
     assert sorted(set(revisions)) == revisions
     await agent.until("forget") if not agent.forgotten else None
     assert agent.forgotten == [assignment.launch_id]
+
+
+async def test_why_an_application_failed_reaches_its_caller(plane: Control) -> None:
+    """By its own reason, and not where its end was asked for."""
+    agent = await plane.agent()
+    failed = await plane.create()
+    await plane.place()
+    assignment = await agent.assignment(failed.session_id)
+    await agent.report(assignment, "FAILED", reason="STAGE_NOT_FOUND", message="no such stage", exit_code=3)
+    crashed = await plane.running(agent)
+    assignment = await agent.assignment(crashed.session_id)
+    await agent.report(assignment, "EXITED", reason="OUT_OF_MEMORY", message="no memory", exit_code=3)
+
+    shown = [await plane.get(each.session_id) for each in (failed, crashed)]
+    assert [(each.end_reason, each.failure_reason, each.status_message) for each in shown] == [
+        (session_pb2.Session.LAUNCH_FAILED, "STAGE_NOT_FOUND", "no such stage"),
+        (session_pb2.Session.CRASHED, "OUT_OF_MEMORY", "no memory"),
+    ]
+
+
+async def test_that_a_session_had_to_be_killed_is_said(plane: Control) -> None:
+    """Beside who ended it."""
+    agent = await plane.agent()
+    session = await plane.running(agent)
+    await plane.terminate(session.session_id)
+    assignment = await agent.assignment(session.session_id, "STOPPED")
+    await agent.report(assignment, "EXITED", reason="STOPPED", message="It was killed.", exit_code=-9)
+
+    ended = await plane.get(session.session_id)
+    assert ended.status_message.startswith("Terminated by ")
+    assert ended.status_message.endswith(". It was killed.")
+    assert ended.failure_reason == ""

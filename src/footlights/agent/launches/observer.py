@@ -157,6 +157,7 @@ class Observer:
             phase=status.phase if status else None,
             exit_code=status.exit_code if status else None,
             said=status.message if status else "",
+            cause=status.cause if status else "",
             ready=self._ready,
             on_device=self._placement(self._tools.clock.now()),
             detail=self._detail,

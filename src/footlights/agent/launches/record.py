@@ -32,6 +32,7 @@ _MOST_FORMER = 1024
 _PREPARING = "PREPARING"
 _STARTING = "STARTING"
 _STOPPING = "STOPPING"
+_STOP_ASKED = "STOP_ASKED"
 _ENDED = "ENDED"
 _TOLD = (Stage.PULLING, Stage.PROCESS_UP, Stage.APPLICATION_READY, Stage.FIRST_VIEWER)
 
@@ -213,6 +214,7 @@ class Record:
     def ask_to_stop(self) -> None:
         """Note that it is asked to end now."""
         self.stop_asked_at = self.clock.now()
+        self.mark(_STOP_ASKED)
 
     def ask_to_kill(self) -> None:
         """Note that it is asked to be killed now."""
@@ -268,6 +270,11 @@ class Record:
             return 0.0
         until = self.marks.get(Stage.APPLICATION_READY) or self.marks.get(_ENDED) or self.clock.now()
         return max(0.0, until - begun)
+
+    @property
+    def stopping_for(self) -> float | None:
+        """Seconds since it was first asked to end, also by an agent before this one; None where it was not."""
+        return self.since(_STOP_ASKED)
 
     @property
     def ready_for(self) -> float | None:

@@ -12,7 +12,7 @@ import structlog
 from footlights.agent.devices.inventory import DevicesSilent
 from footlights.agent.launches.journal import JournalError
 from footlights.agent.launches.observer import Observer
-from footlights.agent.launches.step import Do, LaunchEnding, Step, application_failure, decide
+from footlights.agent.launches.step import Do, LaunchEnding, Step, application_failure, decide, with_kill
 from footlights.launch.launcher import Launcher, LaunchError, LaunchPlan, Phase, Status, node_error
 from footlights.launch.launchers import traits_of
 from footlights.launch.splice import Splice
@@ -33,6 +33,8 @@ _QUICK_S: Final = 0.03
 _QUICK_FOR_S: Final = 0.5
 _PROOF_LAST_S: Final = 2.0
 _TAIL_LINES: Final = 20
+_FAILURE_LINES: Final = 200
+"""So far from its end an application may have said why it failed."""
 _LOG_TIMEOUT_S: Final = 10.0
 _LAUNCHER_TIMEOUT_S: Final = 30.0
 _log = structlog.get_logger(__name__)
@@ -303,9 +305,18 @@ class Runner:
         exit_code: int | None = None
         tail: tuple[str, ...] = ()
         if record.begun and plan is not None and launcher is not None:
-            exit_code = self._seen.status.exit_code if self._seen.status else None
-            tail = await self._tail(launcher, plan)
-            ending = application_failure(tail, ending)
+            status = self._seen.status or Status(Phase.UNKNOWN)
+            exit_code = status.exit_code
+            output = await self._tail(launcher, plan)
+            ending, tail = application_failure(output, ending), output[-_TAIL_LINES:]
+            if (stopping_s := record.stopping_for) is not None:
+                ending = with_kill(
+                    ending,
+                    grace_s=record.grace,
+                    ended_after_s=stopping_s,
+                    killed=status.killed,
+                    exit_code=exit_code,
+                )
         report = record.conclude(ending, exit_code, tail)
         saved = await self._save()
         await self._close_splice()
@@ -336,7 +347,7 @@ class Runner:
     async def _tail(self, launcher: Launcher, plan: LaunchPlan) -> tuple[str, ...]:
         try:
             async with asyncio.timeout(_LOG_TIMEOUT_S):
-                return (await launcher.log(plan, tail_lines=_TAIL_LINES)).lines
+                return (await launcher.log(plan, tail_lines=_FAILURE_LINES)).lines
         except Exception as error:
             self._log.warning("log_unreadable", error=str(error))
             return ()

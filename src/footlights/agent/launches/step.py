@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ KILL_AFTER_GRACE_S = 5.0
 
 _FAILURE = "FOOTLIGHTS_FAILURE: "
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,61}[A-Z0-9]")
+_SIGKILL = -9
 _LONGEST_MESSAGE = 2000
 _ITS_OWN_END = ("", "EXITED_EARLY")
 
@@ -72,6 +73,8 @@ class Facts:
     exit_code: int | None = None
     said: str = ""
     """What the launcher adds to its phase; for one that runs, why it cannot go on."""
+    cause: str = ""
+    """Why it ended, beyond its exit status, where the launcher knows."""
     ready: Ready = Ready.NOT_YET
     detail: str = ""
     on_device: OnDevice = OnDevice.UNKNOWN
@@ -138,6 +141,25 @@ def decide(facts: Facts) -> Step:
     return _starting(facts)
 
 
+def with_kill(
+    ending: LaunchEnding, *, grace_s: float, ended_after_s: float, killed: bool, exit_code: int | None
+) -> LaunchEnding:
+    """Say of an end that was asked for that the application had to be killed, where it was.
+
+    Args:
+        ending: How it ends.
+        grace_s: How long it had.
+        ended_after_s: How long after it was asked to end its end was seen.
+        killed: Whether the launcher says so. Not all of them know.
+        exit_code: Its exit status.
+    """
+    if not killed and not (exit_code == _SIGKILL and ended_after_s >= grace_s):
+        return ending
+    who = "The application" if exit_code in (_SIGKILL, None) else "What the application had started"
+    text = f"{who} did not end within {grace_s:g} s of SIGTERM (stop_grace_period), and was killed."
+    return replace(ending, message=f"{ending.message} {text}".strip())
+
+
 def application_failure(log_tail: Sequence[str], ending: LaunchEnding) -> LaunchEnding:
     """Give ``ending`` the application's own reason, where it ended by itself and its output says why.
 
@@ -146,17 +168,25 @@ def application_failure(log_tail: Sequence[str], ending: LaunchEnding) -> Launch
     if ending.reason not in _ITS_OWN_END:
         return ending
     for line in reversed(log_tail):
-        if not line.startswith(_FAILURE):
+        _, marked, text = line.partition(_FAILURE)
+        if not marked:
             continue
         try:
-            said = json.loads(line.removeprefix(_FAILURE))
+            said = json.loads(text)
             reason, message = said["reason"], said["message"]
-        except (ValueError, TypeError, KeyError):
-            return ending
-        if not isinstance(reason, str) or not isinstance(message, str) or not _REASON.fullmatch(reason):
-            return ending
-        return LaunchEnding(ending.state, reason, message[:_LONGEST_MESSAGE])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            continue
+        if not isinstance(message, str) or not message.strip():
+            continue
+        good = isinstance(reason, str) and _REASON.fullmatch(reason)
+        return LaunchEnding(ending.state, reason if good else ending.reason, _plain(message)[:_LONGEST_MESSAGE])
     return ending
+
+
+def _plain(text: str) -> str:
+    """Return text that any terminal, database and message takes."""
+    whole = text.encode("utf-8", "replace").decode()
+    return "".join(each if each.isprintable() or each == "\n" else " " for each in whole)
 
 
 def _before_start(facts: Facts) -> Step:
@@ -211,12 +241,14 @@ def _own_end(facts: Facts) -> LaunchEnding:
         return LaunchEnding(
             state, reason, f"The application no longer runs, and {why}: its exit status cannot be known."
         )
+    cause = f": {facts.cause}" if facts.cause else ""
     if was_ready:
-        unknown = f"The application has ended: {facts.said}" if facts.exit_code is None and facts.said else ""
-        return LaunchEnding(LaunchState.EXITED, "", unknown)
-    return LaunchEnding(
-        LaunchState.FAILED, "EXITED_EARLY", f"The application {_how(facts.exit_code)} before it was ready."
-    )
+        text = f"The application has ended: {facts.said}" if facts.exit_code is None and facts.said else ""
+        return LaunchEnding(
+            LaunchState.EXITED, "", f"The application {_how(facts.exit_code)}{cause}." if cause else text
+        )
+    text = f"The application {_how(facts.exit_code)} before it was ready{cause}."
+    return LaunchEnding(LaunchState.FAILED, "EXITED_EARLY", text)
 
 
 def _start_timeout(facts: Facts, what: str) -> LaunchEnding:

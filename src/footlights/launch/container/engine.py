@@ -100,17 +100,19 @@ class ContainerState:
     pid: int
     exit_code: int
     message: str = ""
+    cause: str = ""
+    """As `launcher.Status` has it."""
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> ContainerState:
         """Read the ``State`` of an inspected container, which Docker and podman write alike."""
-        oom = "it was killed because memory ran out." if state.get("OOMKilled") else ""
         return cls(
             status=str(state["Status"]),
             running=bool(state["Running"]),
             pid=int(state.get("Pid") or 0),
             exit_code=int(state.get("ExitCode") or 0),
-            message=oom or str(state.get("Error") or ""),
+            message=str(state.get("Error") or ""),
+            cause="it used more memory than it may have, and was ended" if state.get("OOMKilled") else "",
         )
 
 

@@ -124,7 +124,7 @@ class ContainerLauncher:
             return Status(Phase.RUNNING, pids=pids)
         code = _exit_code(state.exit_code)
         message = state.message or (f"exited with status {code}." if code >= 0 else f"ended by signal {-code}.")
-        return Status(Phase.EXITED, exit_code=code, message=message)
+        return Status(Phase.EXITED, exit_code=code, message=message, cause=state.cause)
 
     async def stop(self, plan: LaunchPlan, *, kill: bool = False) -> None:
         """Have the engine stop it in the background, or kill it."""

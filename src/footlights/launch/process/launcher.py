@@ -169,7 +169,9 @@ class ProcessLauncher:
             return Status(Phase.RUNNING, pids=cgroups.members(group), message=_SHIM_GONE)
         if ended is not None:
             code = ended.get("exit_code")
-            return Status(Phase.EXITED, exit_code=code if isinstance(code, int) else None, message=_ending(code))
+            exit_code = code if isinstance(code, int) else None
+            killed = ended.get("killed") is True
+            return Status(Phase.EXITED, exit_code=exit_code, message=_ending(code), killed=killed)
         if identity is None:
             return Status(Phase.UNKNOWN)
         if identity.boot_id != procfs.boot_id():

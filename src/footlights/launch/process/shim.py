@@ -126,6 +126,7 @@ class Shim:
         """When SIGKILL is due, on the monotonic clock; None while nothing is to end."""
         self._kill_again_s = _KILL_AGAIN_S
         self._term_sent = False
+        self._killed = False
 
     def run(self) -> int:
         """Start the application and stay until its tree is gone; return the shim's exit status."""
@@ -248,6 +249,7 @@ class Shim:
             if self._exit_code is not None and self._kill_at is None:
                 self._end(min(self._order["stop_grace_s"], LEFTOVER_GRACE_S))
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
+                self._killed = True
                 if self._group is not None:
                     cgroups.kill(self._group)
                 procfs.kill(procfs.descendants(os.getpid()), signal.SIGKILL)
@@ -307,7 +309,11 @@ class Shim:
         self._copy(32)
         with contextlib.suppress(OSError):
             self._output.close()
-        end = {"exit_code": self._exit_code, "dropped_output_bytes": self._output.dropped_bytes}
+        end = {
+            "exit_code": self._exit_code,
+            "dropped_output_bytes": self._output.dropped_bytes,
+            "killed": self._killed and self._term_sent,
+        }
         give_up = time.monotonic() + _EXIT_PATIENCE_S
         while True:
             try:

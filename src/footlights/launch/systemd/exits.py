@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 RESERVED_BYTES: Final = 128
 _PARTS: Final = 3
 _RESULTS: Final = {
-    "oom-kill": "it used more memory than it may have, and was ended.",
-    "timeout": "it did not end within its grace, and was killed.",
+    "oom-kill": "it used more memory than it may have, and was ended",
+    "timeout": "it did not end within its grace, and was killed",
 }
 _FAULTS: Final = {
     "CHDIR": (200, "WORKING_DIRECTORY_NOT_FOUND", "its working directory is not there, or it may not enter it"),
@@ -35,6 +35,10 @@ class UnitExit:
     exit_code: int | None
     """As `launcher.Status` has it."""
     message: str
+    killed: bool = False
+    """Whether it had to be, when its grace was over."""
+    cause: str = ""
+    """As `launcher.Status` has it."""
 
 
 def reserve(path: Path) -> None:
@@ -51,7 +55,8 @@ def read(path: Path) -> UnitExit | None:
     result, code, status = parts
     exit_code = _exit_code(code, status)
     if result in _RESULTS:
-        return UnitExit(exit_code, _RESULTS[result])
+        cause = _RESULTS[result] if result == "oom-kill" else ""
+        return UnitExit(exit_code, f"{_RESULTS[result]}.", killed=result == "timeout", cause=cause)
     if exit_code is None:
         return UnitExit(None, f"its exit status is lost ({result}).")
     ended = f"exited with status {exit_code}." if exit_code >= 0 else f"ended by SIG{status}."

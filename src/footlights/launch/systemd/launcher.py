@@ -304,7 +304,13 @@ def _ended(plan: LaunchPlan) -> Status:
         return Status(Phase.RUNNING, message="its unit has ended, but the kernel has not let all of its processes go.")
     ended = exits.read(plan.directory / unit.EXIT)
     if ended is not None:
-        return Status(Phase.EXITED, exit_code=ended.exit_code, message=ended.message)
+        return Status(
+            Phase.EXITED,
+            exit_code=ended.exit_code,
+            message=ended.message,
+            killed=ended.killed,
+            cause=ended.cause,
+        )
     if not isinstance(started, dict):
         return Status(Phase.UNKNOWN)
     if started.get("boot_id") != procfs.boot_id():

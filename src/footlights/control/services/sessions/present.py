@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from footlights.control import stored
 from footlights.control.scheduling import views
 from footlights.control.services import etags
-from footlights.lifecycle import SessionState, known
+from footlights.lifecycle import Intent, SessionState, known
 from footlights.protocol import enums
 from footlights.protocol.output import bounded_tail
 from footlights.protocol.times import duration, seconds, timestamp
@@ -183,6 +183,8 @@ def _launch(
             message.viewers = launch.viewers
         if facts is not None and launch.signal_port:
             _routes(message, launch, facts, origin)
+    if row.state == SessionState.FAILED and row.intent == Intent.RUN:
+        message.failure_reason = launch.reason
     if row.state == SessionState.FAILED:
         message.log_tail.extend(bounded_tail(launch.log_tail))
 

@@ -47,6 +47,7 @@ export function Ended({ session }) {
       ${session.status_message && html`<p class="ended-message">${session.status_message}</p>`}
       ${HELPS[session.end_reason] && html`<p class="dim">${HELPS[session.end_reason]}</p>`}
       <p class="ended-codes"><code>${session.end_reason}</code>
+        ${session.failure_reason && html` <code>${session.failure_reason}</code>`}
         ${session.exit_code != null && html` <code>${session.exit_code < 0 ? `killed by signal ${-session.exit_code}` : `exit code ${session.exit_code}`}</code>`}</p>
     </div>
     ${session.log_tail?.length > 0 && html`<pre class="ended-log" tabindex="0" aria-label="Last lines of its output">${session.log_tail.slice(-12).join("\n")}</pre>`}
