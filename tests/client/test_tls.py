@@ -1,7 +1,8 @@
-"""TLS: whom the client trusts, over a real handshake."""
+"""TLS: whom the client trusts, over a real handshake, and what it says where that fails (`protocol.tls_hints`)."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -96,3 +97,35 @@ def test_the_command_line_speaks_tls_too(standin: Standin, server: Identity, tmp
 
     assert (trusted.exit_code, trusted.stdout) == (0, "ada\n")
     assert plain.exit_code == 5
+
+
+async def test_what_tls_has_to_do_with_it_is_said(standin: Standin, server: Identity) -> None:
+    """Of a server with TLS that is spoken to without, one without it, and one that is not trusted, with what to do."""
+    plain = Standin()
+    for address, tls, said in (
+        (standin.address, None, "has TLS, and this side does not use it. Give --ca-file"),
+        (standin.address, Tls(), "is not trusted, or not for that name. Give --ca-file"),
+        (standin.address.replace("localhost", "127.0.0.1"), Tls(ca=server.certificate), "not for that name"),
+        (next(serving := plain.serve()).address, Tls(), "has no TLS, and this side uses it"),
+    ):
+        async with Client.connect(address, "fl_t", tls=tls) as client:
+            with pytest.raises(Unavailable, match=said) as caught:
+                await client.tokens.caller()
+        assert caught.value.reason == "TLS_DIFFERS"
+        assert caught.value.message.count(address) == 1
+    next(serving, None)
+    assert standin.calls == plain.calls == []
+
+
+async def test_the_port_of_http_is_named() -> None:
+    """What a browser is pointed at is not what the command line is."""
+    answers = await asyncio.start_server(_answer_http, "127.0.0.1", 0)
+    async with answers, Client.connect(f"127.0.0.1:{answers.sockets[0].getsockname()[1]}", "fl_t") as client:
+        with pytest.raises(Unavailable, match=r"is a port of HTTP.*--grpc-listen"):
+            await client.tokens.caller()
+
+
+async def _answer_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    await writer.drain()
+    writer.close()

@@ -21,6 +21,7 @@ import pytest
 from footlights.agent.v1 import agent_pb2, agent_pb2_grpc, certificate_pb2, certificate_pb2_grpc
 from footlights.replica.v1 import replica_pb2, replica_pb2_grpc
 from footlights.v1 import node_pb2, token_pb2
+from structlog.testing import capture_logs
 
 from footlights.agent.config import AgentConfig
 from footlights.agent.link.identity import LinkIdentity
@@ -325,6 +326,55 @@ async def test_nobody_poses_as_the_control_plane(tmp_path: Path) -> None:
     finally:
         await server.stop(None)
     assert not (tmp_path / "identity.json").exists()
+
+
+@pytest.mark.parametrize("wrong", ["clear text", "not trusted", "no TLS", "the agents' listener"])
+async def test_an_agent_says_what_tls_has_to_do_with_it(tmp_path: Path, wrong: str) -> None:
+    """With a token: by the name of the option that mends it, and not as a socket that was closed."""
+    where = {"grpc_listen": "127.0.0.1:0", "http_listen": "127.0.0.1:0"} if wrong == "no TLS" else {}
+    cases: dict[str, tuple[dict[str, Any], str]] = {
+        "clear text": ({"insecure": True}, "has TLS, and this side does not use it. Give --ca-file"),
+        "not trusted": ({"tls": True}, "is not trusted, or not for that name. Give --ca-file"),
+        "no TLS": ({"tls": True}, "has no TLS, and this side uses it."),
+        "the agents' listener": ({"tls": True}, "takes only callers with a certificate of a node or a replica"),
+    }
+    given, said = cases[wrong]
+    async with serving(settings(tmp_path, **where)) as at:
+        given["server"] = f"localhost:{at['grpc'].rpartition(':')[2]}"
+        if wrong == "the agents' listener":
+            given |= {
+                "ca_file": tmp_path / "server" / "ca.pem",
+                "server": f"localhost:{at['agents'].rpartition(':')[2]}",
+            }
+        if wrong == "clear text":
+            given["server"] = f"{ANYWHERE}:{at['grpc'].rpartition(':')[2]}"
+        assert said in await _logged(tmp_path, at, "not_linked", "problem", token="fl_x", **given)
+
+
+async def test_an_invited_agent_says_what_tls_has_to_do_with_it(tmp_path: Path) -> None:
+    """Both ways, while it tries again."""
+    for where, given, said in (
+        ({}, {"insecure": True}, "has TLS, and this side does not use it"),
+        ({"grpc_listen": "127.0.0.1:0", "http_listen": "127.0.0.1:0"}, {"tls": True}, "has no TLS"),
+    ):
+        directory = tmp_path / said
+        directory.mkdir()
+        async with serving(settings(directory, **where)) as at:
+            code = invitations.code(tokens.mint())
+            assert said in await _logged(directory, at, "enrollment_delayed", "fix", enroll=code, **given)
+
+
+async def _logged(directory: Path, at: dict[str, str], event: str, name: str, **given: Any) -> str:
+    """Run an agent until it logs an event; return one of the event's fields."""
+    async with Client.connect("127.0.0.1:1", "") as client:
+        fleet = Fleet(directory, at, client)
+        with capture_logs() as logs:
+            fleet.start(fleet.config(**given))
+            async with asyncio.timeout(30):
+                while not any(each["event"] == event for each in logs):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            await fleet.stop_agents()
+    return str(next(each[name] for each in logs if each["event"] == event))
 
 
 async def test_an_identity_is_of_one_node(fleet: Fleet) -> None:

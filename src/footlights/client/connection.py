@@ -10,6 +10,8 @@ import grpc
 from footlights.client import older_servers
 from footlights.client.errors import from_rpc
 from footlights.client.retries import SERVICE_CONFIG, with_request_id
+from footlights.errors import Error, LocalReason, Unavailable
+from footlights.protocol.tls_hints import tls_hint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -72,6 +74,7 @@ class Connection:
 
     def __init__(self, address: str, token: str, tls: Tls | None) -> None:
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self._address, self._has_tls, self._reached = address, tls is not None, False
         if tls is None:
             self.channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
         else:
@@ -89,7 +92,8 @@ class Connection:
             wanted = await older_servers.adapted(self.channel, wanted, timeout=deadline_s, metadata=self._metadata)
             response = await method(wanted, timeout=deadline_s, metadata=self._metadata)
         except grpc.aio.AioRpcError as problem:
-            raise from_rpc(problem) from None
+            raise await self._failed(problem) from None
+        self._reached = True
         assert isinstance(response, answer)
         return response
 
@@ -101,11 +105,20 @@ class Connection:
         try:
             async for response in call:
                 assert isinstance(response, answer)
+                self._reached = True
                 yield response
         except grpc.aio.AioRpcError as problem:
-            raise from_rpc(problem) from None
+            raise await self._failed(problem) from None
         finally:
             call.cancel()
+
+    async def _failed(self, problem: grpc.aio.AioRpcError) -> Error:
+        """Return the error of a failed call; of one that reached no server, with what TLS has to do with it."""
+        error = from_rpc(problem)
+        if error.reason != LocalReason.SERVER_UNREACHABLE or self._reached:
+            return error
+        hint = await tls_hint(problem.details() or "", self._address, tls=self._has_tls)
+        return Unavailable(hint, reason=LocalReason.TLS_DIFFERS) if hint else error
 
     async def close(self) -> None:
         """Cancel the calls in progress and close the connection."""

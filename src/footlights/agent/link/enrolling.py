@@ -22,6 +22,7 @@ from footlights.agent.v1.certificate_pb2_grpc import CertificateServiceStub
 from footlights.auth import invitations
 from footlights.auth.authority import new_key
 from footlights.errors import FailedPrecondition, InvalidArgument, LocalReason
+from footlights.protocol.tls_hints import tls_hint
 
 if TYPE_CHECKING:
     from footlights.agent.config import AgentConfig
@@ -71,7 +72,9 @@ async def enroll(config: AgentConfig, identity: LinkIdentity, stop: asyncio.Even
         except (aio.AioRpcError, OSError, TimeoutError) as error:
             if isinstance(error, aio.AioRpcError) and error.code() in _FINAL:
                 raise _refused(f"{server} refused: {error.details()}") from error
-            _log.warning("enrollment_delayed", server=server, error=str(error))
+            said = (error.details() or "") if isinstance(error, aio.AioRpcError) else str(error)
+            hint = await tls_hint(said, server, tls=config.uses_tls(server))
+            _log.warning("enrollment_delayed", server=server, error=said, **({"fix": hint} if hint else {}))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PAUSE_S):
                     await stop.wait()

@@ -23,6 +23,7 @@ from footlights.protocol.bounds import MAX_MESSAGE_BYTES
 from footlights.protocol.former import FormerNames
 from footlights.protocol.parts import Intake, NotUnderstood, hello_parts
 from footlights.protocol.times import seconds
+from footlights.protocol.tls_hints import is_other_certificate, tls_hint
 from footlights.status import from_trailing
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ class Link:
             if self._closing.is_set() or self._parted == _SERVER_STOPPING:
                 _log.info("link_closed", server=self.server, code=error.code.name if error.code else "")
             else:
-                self._say(meaning or "the link is broken", str(error))
+                self._say(meaning or await self._hint(error) or "the link is broken", str(error))
         finally:
             self._idle.set()
         if self._welcomed:
@@ -334,6 +335,19 @@ class Link:
         if self._is_proven and identity is not None and identity.is_due and now - self._asked_at > _RENEWAL_PAUSE_S:
             self._asked_at = now
             await call.write(LinkRequest(certificate_request=identity.request()))
+
+    async def _hint(self, error: Broken) -> str:
+        """Return what TLS has to do with a dial that failed; empty where it is something else."""
+        if self._welcomed or error.code is not grpc.StatusCode.UNAVAILABLE:
+            return ""
+        if not self._is_proven:
+            return await tls_hint(error.details, self.server, tls=self._config.uses_tls(self.server))
+        if not is_other_certificate(error.details):
+            return ""
+        return (
+            "what answers there does not prove itself by the authority that this node was enrolled with; if that was "
+            f"replaced: footlights nodes invite {self._config.node}"
+        )
 
     @property
     def _is_proven(self) -> bool:
