@@ -34,14 +34,16 @@ from footlights.agent.link.outbox import Outbox
 from footlights.agent.link.protocol import NodeProtocol
 from footlights.agent.offer import CHECK_S as OFFER_CHECK_S
 from footlights.agent.offer import LauncherOffer
+from footlights.agent.v1.agent_pb2 import Welcome
 from footlights.devices.foreign import Tolerance
+from footlights.errors import InvalidArgument
 from footlights.ids import new_id
 from footlights.launch.launchers import LAUNCHERS, traits_of
 from footlights.lifecycle import LaunchState
 from footlights.supervision import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
     from footlights.agent.config import AgentConfig
     from footlights.agent.launches.journal import JournalEntry
@@ -173,7 +175,7 @@ class Agent:
         try:
             await self._start()
             log.info("agent_started", launches=len(self.table.records), devices=len(self.devices.inventory.devices))
-            loops = self._loops()
+            loops = [*self._loops(), *self._link_loops()]
             await stop.wait()
             log.info("agent_stopping", launches=len(self.table.alive), drain=self.config.drain_on_stop)
             if self.config.drain_on_stop:
@@ -182,6 +184,25 @@ class Agent:
             log.info("agent_stopped", left_running=len(self.table.alive))
         finally:
             await self._close(loops)
+
+    @contextlib.asynccontextmanager
+    async def unlinked(self) -> AsyncIterator[None]:
+        """Run launches without a control plane for the length of the block; what is not over then goes on."""
+        self._cluster.learn(Welcome(cluster_id=new_id()))
+        loops: list[asyncio.Task[None]] = []
+        try:
+            await self._start()
+            loops = self._loops()
+            yield
+        finally:
+            await self._close(loops)
+
+    def launcher(self, name: str) -> Launcher:
+        """Return one of its launchers. Raises InvalidArgument where it is not enabled."""
+        if name not in self._launchers:
+            enabled = ", ".join(self._launchers)
+            raise InvalidArgument("launchers", f"{name} is not enabled; enabled are {enabled}. Enable it too.")
+        return self._launchers[name]
 
     async def _start(self) -> None:
         restored = await asyncio.to_thread(self.journal.restore)
@@ -220,12 +241,18 @@ class Agent:
         loops = {
             "devices": supervise("devices", self._watch_devices, every_s=self.config.device_interval_s),
             "launchers": supervise("launchers", self.offer.refresh, every_s=OFFER_CHECK_S),
-            "abandonment": supervise("abandonment", self._abandonment.look, every_s=0, wake=self._abandonment.wait),
             "log_retention": supervise(
                 "log_retention",
                 lambda: self._retention.sweep(retention_s, self.table.knows),
                 every_s=min(log_retention.SWEEP_S, retention_s),
             ),
+        }
+        return [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
+
+    def _link_loops(self) -> list[asyncio.Task[None]]:
+        supervise = self.supervisor.supervise
+        loops = {
+            "abandonment": supervise("abandonment", self._abandonment.look, every_s=0, wake=self._abandonment.wait),
             "orphans": supervise("orphans", self._look_for_orphans, every_s=orphans.EVERY_S),
             "link": supervise("link", self.link.hold, every_s=0),
         }
