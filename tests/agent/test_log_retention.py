@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from footlights.agent.v1.agent_pb2 import LaunchReport
 
 from footlights.agent.launches.log_retention import LogRetention
 from tests.launch.plans import command, make_plan
@@ -31,7 +32,7 @@ def forgotten(root: Path, clock: Hand, launch_id: str = "launch-1") -> Path:
     retired = LogRetention(root, clock)
     directory = retired.directory(launch_id)
     directory.mkdir(parents=True)
-    retired.keep(make_plan(command("true"), root, launch_id=launch_id))
+    retired.keep(make_plan(command("true"), root, launch_id=launch_id), LaunchReport(launch_id=launch_id))
     return directory
 
 
@@ -84,3 +85,14 @@ def test_a_directory_that_nobody_retired_goes_by_the_wall_clock(tmp_path: Path) 
     assert retired._older_than(DAY_S) == []
     set_wall(left, 2 * DAY_S)
     assert retired._older_than(DAY_S) == [left]
+
+
+def test_the_newest_ends_are_kept_and_one_that_is_damaged_hides_none(tmp_path: Path) -> None:
+    """By the launches' ids, which are in the order of time."""
+    for launch_id in ("launch-1", "launch-2", "launch-3"):
+        forgotten(tmp_path, Hand(), launch_id)
+    (tmp_path / "launch-2" / "retired.end").write_bytes(b"\xff")
+
+    found = LogRetention(tmp_path, Hand()).ends(2)
+
+    assert [end.launch_id for end in found] == ["launch-3"]

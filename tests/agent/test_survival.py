@@ -279,3 +279,29 @@ async def test_a_start_that_its_agent_did_not_live_to_see_is_undone_and_may_be_t
     assert refused.reason == "TRACES_GONE"
     await until_gone(pid)
     await node.stop()
+
+
+async def test_what_has_ended_is_not_started_for_a_control_plane_that_was_restored(
+    hub: Hub, config: AgentConfig, machine: Machine, application: Applications
+) -> None:
+    """Not by the next agent either: it says how it ended, as its user had wanted."""
+    node = Node(config, machine)
+    await node.start()
+    await hub.until(lambda: hub.connections)
+    assignment = application()
+    await hub.want(assignment)
+    pid = await started(hub, "launch-1")
+    await hub.want(stopped(assignment))
+    await hub.until_state("launch-1", LaunchReport.EXITED)
+    await until_gone(pid)
+    await hub.until(lambda: not (config.data_dir / "journal" / "launch-1.json").exists())
+    await node.crash()
+    hub.reports.clear()
+
+    hub.assignments["launch-1"] = assignment
+    await node.start()
+    ended = await hub.until_state("launch-1", LaunchReport.EXITED)
+    await node.stop()
+
+    assert ended.reason == "STOPPED"
+    assert list((config.data_dir / "launches" / "launch-1").glob("order.json")) == []

@@ -39,7 +39,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Tombstones:
-    """The ends of launches that are forgotten: a late assignment must not begin one of them a second time."""
+    """The ends of launches that are forgotten: a late assignment must not begin one of them a second time.
+
+    Nor must a control plane whose database was restored, in which it has not ended.
+    """
 
     def __init__(self, most: int = TOMBSTONES) -> None:
         self._reports: OrderedDict[str, LaunchReport] = OrderedDict()
@@ -68,6 +71,8 @@ class Launches:
 
     async def restore(self, entries: Iterable[JournalEntry], *, timeout: float = 5.0) -> None:
         """Take up the launches of an earlier agent, and look at each once, so that the first hello is true."""
+        for end in await asyncio.to_thread(self._retention.ends, TOMBSTONES):
+            self._tombstones.add(end)
         for entry in entries:
             with self._tools.supervisor.isolated("restore", launch_id=entry.launch_id):
                 self._restore(entry)
@@ -129,8 +134,9 @@ class Launches:
             _log.warning("forget_refused", launch_id=launch_id, state=record.state.value)
             return
         runner = self._table.remove(launch_id)
-        self._tombstones.add(record.report())
-        self._spawn("forget", launch_id, self._remove(runner, self._tasks.pop(launch_id, None)))
+        end = record.report()
+        self._tombstones.add(end)
+        self._spawn("forget", launch_id, self._remove(runner, self._tasks.pop(launch_id, None), end))
 
     def close_to_new(self, why: str) -> None:
         """Begin nothing any more; what is assigned from now on is refused."""
@@ -212,7 +218,7 @@ class Launches:
             return
         self._tasks[record.launch_id] = asyncio.create_task(runner.run(), name=f"launch {record.launch_id}")
 
-    async def _remove(self, runner: Runner, task: asyncio.Task[None] | None) -> None:
+    async def _remove(self, runner: Runner, task: asyncio.Task[None] | None, end: LaunchReport) -> None:
         record = runner.record
         if task is not None:
             await asyncio.wait({task})
@@ -224,7 +230,7 @@ class Launches:
             delay_s = min(delay_s * 2, _TRACES_LAST_S)
         self._table.note_left(record.launch_id, "")
         if record.plan is not None:
-            await asyncio.to_thread(self._retention.keep, record.plan)
+            await asyncio.to_thread(self._retention.keep, record.plan, end)
         try:
             await asyncio.to_thread(self._tools.journal.remove, record.launch_id)
         except JournalError as error:

@@ -1,4 +1,4 @@
-"""Directories of launches: where they lie, and how long the output of those that are forgotten is kept."""
+"""Directories of launches: where they lie, and how long the output and the end of those that are forgotten is kept."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import time
 from typing import TYPE_CHECKING
 
 import structlog
+from google.protobuf.message import DecodeError
 
 from footlights.agent.launches.journal import is_safe
+from footlights.agent.v1.agent_pb2 import LaunchReport
 from footlights.launch.plan import from_json, to_json
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from footlights.launch.launcher import LaunchPlan
 
 _NAME = "retired.json"
+_END = "retired.end"
 _SINCE = "retired.since"
 SWEEP_S = 600.0
 _SETTLED_S = 3600.0
@@ -38,10 +41,14 @@ class LogRetention:
         """A launch's own directory."""
         return self._root / launch_id
 
-    def keep(self, plan: LaunchPlan) -> None:
-        """Keep a forgotten launch's plan. Blocks on the disk; losing it costs a log, so errors are only logged."""
+    def keep(self, plan: LaunchPlan, end: LaunchReport) -> None:
+        """Keep a forgotten launch's plan and final report. Blocks on the disk.
+
+        Losing them costs a log, or a word in a restored control plane's database, so errors are only logged.
+        """
         try:
             if plan.directory.is_dir():
+                (plan.directory / _END).write_bytes(end.SerializeToString())
                 (plan.directory / _NAME).write_text(to_json(plan), encoding="utf-8")
                 (plan.directory / _SINCE).write_text(f"{self._clock.boot_id} {self._clock.now()}", encoding="utf-8")
         except OSError as error:
@@ -55,6 +62,16 @@ class LogRetention:
             return from_json((self._root / launch_id / _NAME).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
+
+    def ends(self, most: int) -> list[LaunchReport]:
+        """The newest final reports that are kept, the oldest of them first; unreadable ones are left out. Blocking."""
+        found = []
+        for path in sorted(self._root.glob(f"*/{_END}"))[-most:]:
+            try:
+                found.append(LaunchReport.FromString(path.read_bytes()))
+            except (OSError, DecodeError) as error:
+                _log.warning("end_unreadable", launch_id=path.parent.name, error=str(error))
+        return found
 
     async def sweep(self, retention_s: float, is_known: Callable[[str], bool]) -> None:
         """Remove what has been forgotten for longer than ``retention_s``."""
