@@ -170,6 +170,57 @@ async def test_a_copy_of_postgres_is_an_archive_that_can_be_restored(
         assert connection.execute("SELECT count(*) FROM session_term").fetchone() == (2,)
 
 
+async def test_a_restored_database_is_the_copy_with_nobody_waiting(
+    fresh: Fresh, a_postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waited then may have been served and have ended it since; what had a launch ends as its agent says."""
+    monkeypatch.setenv("PATH", str(a_postgres.bin), prepend=":")
+    copy = tmp_path / "copy"
+    store = open_store(*fresh)
+    waiting = await store.write(create)
+    session, _ = await running(store)
+    assert db("backup", fresh, str(copy)).exit_code == 0
+    later = await store.write(create)
+    in_use = await asyncio.to_thread(db, "restore", fresh, str(copy), "--yes")
+    await store.close()
+
+    restored = await asyncio.to_thread(db, "restore", fresh, str(copy), "--yes")
+
+    assert in_use.exit_code == 1
+    assert "Another server has" in in_use.output or "other connections. Stop every server first" in in_use.output
+    assert restored.exit_code == 0, restored.output
+    assert "1 sessions that waited then were ended" in restored.output
+    store = open_store(*fresh)
+    ids = [each.session_id for each in (waiting, session, later)]
+    rows = await store.read(lambda tx: [session_rows.get(tx, each) for each in ids])
+    await store.close()
+    assert [None if row is None else (row.state, row.end_reason) for row in rows] == [
+        ("TERMINATED", "USER_TERMINATED"),
+        (session.state, ""),
+        None,
+    ]
+    assert db("check", fresh).exit_code == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", bytes(8192)])
+async def test_what_is_no_copy_replaces_nothing(tmp_path: Path, content: bytes) -> None:
+    """The database is as it was."""
+    store = open_store(tmp_path / "data")
+    row = await store.write(create)
+    await store.close()
+    (tmp_path / "copy").write_bytes(content)
+
+    data = (tmp_path / "data", "")
+    refused = [await asyncio.to_thread(db, "restore", data, str(tmp_path / name), "--yes") for name in ("copy", "none")]
+
+    assert [result.exit_code for result in refused] == [1, 1]
+    assert "cannot be restored" in refused[0].output
+    assert "There is no file" in refused[1].output
+    store = open_store(tmp_path / "data")
+    assert await store.read(lambda tx: session_rows.get(tx, row.session_id)) == row
+    await store.close()
+
+
 def test_without_pg_dump_a_copy_of_postgres_is_one_clear_line(
     a_postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,18 +1,24 @@
-"""What an operator does to a database: migrate it, check it, back it up."""
+"""What an operator does to a database: migrate it, check it, back it up, restore it."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from footlights import errors
+from footlights.lifecycle import EndReason
 from footlights.store.engines import opening
 from footlights.store.engines.sqlite import DATABASE_FILE
+from footlights.store.sessions import session_rows
+from footlights.store.sessions.derivation import SessionStates
+from footlights.store.store import Store
 from footlights.store.unit import Transaction
 
 if TYPE_CHECKING:
@@ -20,6 +26,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from footlights.store.engines.engine import DatabaseEngine
+
+_PAGE = 500
+_WAITED = (
+    "It waited for a device when the backup was made that was restored now, and what became of it since is not known. "
+    "Create it again if it is still wanted."
+)
 
 _INVARIANTS = {
     "live leases without a live launch": """
@@ -123,6 +135,51 @@ def backup(data_dir: Path, target: Path, database: str = "") -> None:
         except BaseException:
             target.unlink(missing_ok=True)
             raise
+
+
+def restore(data_dir: Path, source: Path, database: str = "") -> int:
+    """Put a copy in the place of a database that no server uses, and end the sessions that wait in it.
+
+    What became of a session that waited when the copy was made is not known: it may have run, and its user may have
+    ended it. Sessions that had a launch end as their agents report. Return how many were ended.
+
+    Raises as ``DatabaseEngine.restore`` and ``open_store`` do.
+    """
+    if not source.is_file():
+        raise errors.FailedPrecondition(
+            f"There is no file {source}. Give one that footlights db backup has written.",
+            reason=errors.LocalReason.BACKUP_FILE_UNUSABLE,
+        )
+    release = None if database else opening.lock(data_dir)
+    try:
+        with opening.opened(data_dir, database) as engine:
+            engine.restore(source)
+            opening.upgrade(engine)
+            return asyncio.run(_end_all_waiting(engine))
+    finally:
+        if release is not None:
+            release()
+
+
+async def _end_all_waiting(engine: DatabaseEngine) -> int:
+    store, ended = Store(engine), 0
+    try:
+        while some := await store.write(_end_waiting):
+            ended += some
+    finally:
+        await store.close()
+    return ended
+
+
+def _end_waiting(tx: Transaction) -> int:
+    now = datetime.now(UTC)
+    waiting = [each.session_id for each in session_rows.pending_page(tx, _PAGE).sessions]
+    lives = SessionStates.of_sessions(tx, waiting)
+    found = [session for each in waiting if (session := lives.session(each)) is not None]
+    for session in found:
+        lives.end(session, EndReason.USER_TERMINATED, _WAITED, now=now)
+    lives.write()
+    return len(found)
 
 
 def _make(target: Path) -> None:

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from footlights.cli.calls import group
+from footlights.cli.calls import confirm, group
 from footlights.cli.exits import Failed, exiting
 
-app = group("Upgrade, check and back up a server's database.")
+app = group("Upgrade, check, back up and restore a server's database.")
 
 DataDir = Annotated[
     Path,
@@ -69,3 +69,24 @@ def backup(
 
         admin.backup(data_dir, file, database)
         typer.echo(f"Copied the database to {file}, {file.stat().st_size:,} bytes.")
+
+
+@app.command("restore")
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What footlights db backup wrote.")],
+    data_dir: DataDir = _DATA_DIR,
+    database: Database = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+) -> None:
+    """Replace the database by a backup; every server must be stopped. Postgres: with pg_restore.
+
+    Sessions that waited then are ended, since what became of them is not known; those that ran end as their nodes
+    report. SQLite's former files stay as footlights.db.replaced.
+    """
+    with exiting():
+        from footlights.store import admin
+
+        confirm(f"Replace the database by {file}? What happened since the backup is lost.", yes=yes)
+        ended = admin.restore(data_dir, file, database)
+        typer.echo(f"Restored the database from {file}; {ended} sessions that waited then were ended.")
+        typer.echo("What was revoked since the backup is valid again: footlights tokens list, footlights nodes list.")

@@ -88,6 +88,15 @@ class DatabaseEngine(ABC):
         """Write a consistent copy over an empty file. Raises ``errors.Unavailable``."""
 
     @abstractmethod
+    def restore(self, source: Path) -> None:
+        """Put a copy that ``back_up`` wrote in the place of the database, which nobody else uses.
+
+        Raises:
+            errors.FailedPrecondition: the copy cannot be read or is damaged, or others use the database.
+            errors.Unavailable: the database cannot be written.
+        """
+
+    @abstractmethod
     def wakeups(self, *, heard: Callable[[str], None], missed: Callable[[], None]) -> Wakeups:
         """Return the way to wake other replicas; only where ``shared``."""
 

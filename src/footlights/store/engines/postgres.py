@@ -200,9 +200,31 @@ class PostgresEngine(DatabaseEngine):
 
     def back_up(self, target: Path) -> None:
         """Write an archive for ``pg_restore``."""
-        if shutil.which("pg_dump") is None:
+        self._run("pg_dump", "--format=custom", f"--file={target}", problem="cannot be copied")
+
+    def restore(self, source: Path) -> None:
+        """Have ``pg_restore`` replace the tables, all or none."""
+        with self.writer.connect() as connection:
+            others = connection.exec_driver_sql(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            ).scalar_one()
+        if others:
             raise errors.FailedPrecondition(
-                "pg_dump is not installed. Install Postgres' client programs, of the server's version or later.",
+                f"The database {self.shown} has {others} other connections. Stop every server first.",
+                reason=errors.LocalReason.DATABASE_IN_USE,
+            )
+        self.writer.dispose()
+        self._run(
+            *("pg_restore", "--clean", "--if-exists", "--single-transaction", "--no-owner", str(source)),
+            problem="cannot be restored",
+        )
+
+    def _run(self, program: str, *arguments: str, problem: str) -> None:
+        """Run one of Postgres' own programs on the database."""
+        if shutil.which(program) is None:
+            raise errors.FailedPrecondition(
+                f"{program} is not installed. Install Postgres' client programs, of the server's version or later.",
                 reason=errors.LocalReason.PG_DUMP_MISSING,
             )
         from psycopg.conninfo import make_conninfo
@@ -213,13 +235,7 @@ class PostgresEngine(DatabaseEngine):
         if password := self._parameters.get("password"):
             environ["PGPASSWORD"] = str(password)
         done = subprocess.run(
-            [
-                "pg_dump",
-                "--format=custom",
-                f"--file={target}",
-                f"--dbname={make_conninfo(**parameters)}",
-                "--no-password",
-            ],
+            [program, f"--dbname={make_conninfo(**parameters)}", "--no-password", *arguments],
             env=environ,
             capture_output=True,
             text=True,
@@ -228,7 +244,7 @@ class PostgresEngine(DatabaseEngine):
         )
         if done.returncode:
             raise errors.Unavailable(
-                f"The database {self.shown} cannot be copied: {' '.join(done.stderr.split())}",
+                f"The database {self.shown} {problem}: {' '.join(done.stderr.split())}",
                 reason=errors.Reason.STORE_UNAVAILABLE,
             )
 

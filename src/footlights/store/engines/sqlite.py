@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from footlights import errors
+from footlights.linux import files
 from footlights.store.engines.engine import DatabaseEngine
 from footlights.store.schema import COUNTER
 
@@ -124,6 +127,28 @@ class SqliteEngine(DatabaseEngine):
                 f"The database {self._path} cannot be copied: {error}", reason=errors.Reason.STORE_UNAVAILABLE
             ) from error
 
+    def restore(self, source: Path) -> None:
+        """Copy the file; what was there before stays beside it, as ``footlights.db.replaced``."""
+        _check_copy(source)
+        path = self._path.absolute()
+        draft = path.with_name(f"{path.name}.restoring")
+        try:
+            shutil.copyfile(source, draft)
+            draft.chmod(files.PRIVATE)
+            with draft.open("rb") as copy:
+                os.fsync(copy.fileno())
+            # The log first: with another database it would be read as its newest pages.
+            for suffix in ("-wal", "-shm", ""):
+                old = path.with_name(path.name + suffix)
+                if old.exists():
+                    old.replace(path.with_name(f"{path.name}.replaced{suffix}"))
+            draft.replace(path)
+            files.sync_directory(path.parent)
+        except OSError as error:
+            raise errors.Unavailable(
+                f"The database {path} cannot be written: {error.strerror}", reason=errors.Reason.STORE_UNAVAILABLE
+            ) from error
+
     def wakeups(self, *, heard: Callable[[str], None], missed: Callable[[], None]) -> Wakeups:
         """Raise: no other replica can use the database."""
         raise NotImplementedError("a SQLite database has no other replicas")
@@ -141,6 +166,24 @@ def file_damage(where: str, error: BaseException) -> errors.FailedPrecondition |
         'see "Back up and restore" in docs/runbook.md.',
         reason=errors.LocalReason.DATABASE_DAMAGED,
     )
+
+
+def _check_copy(source: Path) -> None:
+    try:
+        connection = sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+        try:
+            found = [row[0] for row in connection.execute("PRAGMA quick_check(1)")]
+            tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
+        finally:
+            connection.close()
+        problem = "" if found == ["ok"] and tables == (1,) else "it is damaged, or no copy of a Footlights database"
+    except sqlite3.Error as error:
+        problem = str(error)
+    if problem:
+        raise errors.FailedPrecondition(
+            f"The copy {source} cannot be restored: {problem}. Nothing was changed. Give another copy.",
+            reason=errors.LocalReason.BACKUP_FILE_UNUSABLE,
+        )
 
 
 def _set_up(connection: Any, _record: object) -> None:
