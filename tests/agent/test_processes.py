@@ -23,6 +23,7 @@ from footlights.linux import procfs
 from footlights.protocol.launch_secrets import HEADER, new_secret
 from tests.agent.conftest import GPU, OTHER_GPU, Applications, Machine, Node, assignment, stopped
 from tests.agent.hub import Hub
+from tests.launch import knocking
 
 WATCHED = {"viewers": 1, "last_input_seconds_ago": 0.5}
 
@@ -304,21 +305,21 @@ async def test_the_agent_checks_for_an_application_that_cannot(hub: Hub, node: N
     first = ready.http_port - 2
     assert ready.signal_port not in (first, ready.media_port, ready.http_port)
 
-    assert [await answered(ready.signal_port, each) for each in ("", new_secret(), SECRET)] == [401, 401, 404]
+    assert [await knocking.status(ready.signal_port, each) for each in ("", new_secret(), SECRET)] == [401, 401, 404]
     await node.crash()
     with pytest.raises(OSError):  # noqa: PT011 - refused or reset
-        await answered(ready.signal_port, SECRET)
+        await knocking.status(ready.signal_port, SECRET)
     wanted.ClearField("launch_secret")
     await hub.want(wanted)
     dials = hub.dials
     await node.start()
     await hub.until(lambda: hub.dials > dials and hub.connections)
-    assert [await answered(ready.signal_port, each) for each in ("", SECRET)] == [401, 404]
+    assert [await knocking.status(ready.signal_port, each) for each in ("", SECRET)] == [401, 404]
 
     await hub.want(stopped(wanted))
     await hub.until_state("launch-1", LaunchReport.EXITED)
     with pytest.raises(OSError):  # noqa: PT011
-        await answered(ready.signal_port, SECRET)
+        await knocking.status(ready.signal_port, SECRET)
 
 
 async def test_a_launch_without_a_secret_has_no_door(hub: Hub, node: Node, application: Applications) -> None:

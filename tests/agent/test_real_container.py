@@ -22,6 +22,7 @@ from tests.agent.conftest import PACE, Machine, assignment, stopped
 from tests.agent.hub import Hub
 from tests.agent.test_isolation import Running
 from tests.hostile.engines import IMAGE, RealEngine, real_engine
+from tests.launch import knocking
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
@@ -63,20 +64,11 @@ async def test_a_session_in_a_container(real: RealEngine, hub: Hub, config: Agen
         await hub.want(wanted)
         ready = await hub.until_state("launch-1", LaunchReport.READY)
 
-        assert await ask(ready.signal_port, "the-secret") == 200
-        assert await ask(ready.signal_port, "another") == 401
+        assert await knocking.status(ready.signal_port, "the-secret", "/whep") == 200
+        assert await knocking.status(ready.signal_port, "another", "/whep") == 401
         await hub.until(lambda: hub.reports["launch-1"].HasField("viewers") and hub.reports["launch-1"].viewers == 0)
 
         await hub.want(stopped(wanted))
         await hub.until_state("launch-1", LaunchReport.EXITED)
         await asyncio.wait_for(agent.table.none_left.wait(), 20)
     assert why_taken(Ports(ready.signal_port, ready.media_port, ready.http_port)) == ""
-
-
-async def ask(port: int, secret: str) -> int:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(f"GET /whep HTTP/1.0\r\nFootlights-Launch-Secret: {secret}\r\n\r\n".encode())
-    line = await reader.readline()
-    writer.close()
-    await writer.wait_closed()
-    return int(line.split()[1])

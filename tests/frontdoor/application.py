@@ -12,6 +12,8 @@ import uvicorn
 from aiohttp import WSMsgType, web
 from starlette.types import ASGIApp
 
+from footlights.protocol.launch_secrets import CHALLENGE, PROOF
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -34,9 +36,18 @@ class Application:
     seen: list[Seen] = field(default_factory=list)
     location: str = "/whep/r-1"
     answer: Handler | None = None
+    challenge: str = "prove-this"
+    """What a request without a proof, and not for a WebSocket, is refused with; empty: it is not refused."""
     close_code: asyncio.Future[int | None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
+    proofs: list[tuple[str, str, str]] = field(default_factory=list)
+    """The proof of each request that had one, with its method and target."""
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        if PROOF in request.headers:
+            self.proofs.append((request.headers[PROOF], request.method, request.raw_path))
+        elif request.method == "GET" and "upgrade" not in request.headers and self.challenge:
+            return web.Response(status=401, headers={CHALLENGE: self.challenge})
         self.seen.append(
             Seen(
                 request.method,

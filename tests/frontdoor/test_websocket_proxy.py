@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.typing import Subprotocol
 
 from footlights.frontdoor import Limits, PlaceLimits
-from footlights.protocol.launch_secrets import HEADER
+from footlights.protocol.launch_secrets import Proofs
 from tests.frontdoor.application import Application, serving, until
 from tests.frontdoor.conftest import Door
 
@@ -44,14 +44,17 @@ async def test_text_and_bytes_pass_both_ways(door: Door) -> None:
             assert await socket.recv() == message
 
 
-async def test_the_launchs_secret_is_presented_in_the_handshake(door: Door, application: Application) -> None:
+async def test_the_launchs_secret_is_proved_in_the_handshake(door: Door, application: Application) -> None:
     """As with every request of WHEP."""
     door.targets["s1"] = door.target(secret="fls_s1")
 
-    async with viewer(door, token=door.grant()):
+    async with viewer(door, "?reconnect=1&peer_id=a%20b", token=door.grant()):
         pass
 
-    assert application.seen[0].headers[HEADER] == "fls_s1"
+    checks = Proofs("fls_s1")
+    checks.challenge = application.challenge
+    assert [checks.accept(*each) for each in application.proofs] == [True]
+    assert "fls_s1" not in str(application.seen)
 
 
 async def test_the_query_passes_without_the_grant(

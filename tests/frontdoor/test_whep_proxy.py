@@ -15,7 +15,7 @@ import structlog
 from aiohttp import web
 
 from footlights.frontdoor import Limits, PlaceLimits
-from footlights.protocol.launch_secrets import HEADER
+from footlights.protocol.launch_secrets import PROOF, Proofs
 from tests.frontdoor.application import Application, listening, serving, until
 from tests.frontdoor.conftest import Door
 
@@ -55,13 +55,13 @@ async def test_an_offer_is_answered_and_its_location_leads_back_here(
     assert application.seen[0].headers["Content-Type"] == "application/sdp"
 
 
-async def test_the_launchs_secret_is_presented_with_every_request(
+async def test_the_launchs_secret_is_proved_with_every_request(
     door: Door, client: httpx2.AsyncClient, application: Application
 ) -> None:
-    """It is the launch's and never the viewer's; the viewer sees nothing of it."""
+    """It is the launch's and never the viewer's; it is not sent, and no proof is good for a second request."""
     door.targets["s1"] = door.target(secret="fls_s1")
     assert "fls_s1" not in repr(door.targets["s1"])
-    headers = {**bearer(door.grant()), HEADER: "fls_chosen-by-the-viewer"}
+    headers = {**bearer(door.grant()), PROOF: "chosen-by-the-viewer"}
     made = await client.post("/stream/s1/whep", content="v=0 offer", headers=headers)
     location = made.headers["location"]
 
@@ -69,7 +69,11 @@ async def test_the_launchs_secret_is_presented_with_every_request(
     await client.delete(location, headers=headers)
 
     assert [seen.method for seen in application.seen] == ["POST", "PATCH", "DELETE"]
-    assert [seen.headers.get(HEADER) for seen in application.seen] == ["fls_s1"] * 3
+    checks = Proofs("fls_s1")
+    checks.challenge = application.challenge
+    assert [checks.accept(*each) for each in application.proofs] == [True] * 3
+    assert [checks.accept(*each) for each in application.proofs] == [False] * 3
+    assert "fls_s1" not in str(application.seen)
     assert "fls_" not in f"{made.headers}{made.text}"
 
 

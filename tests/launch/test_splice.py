@@ -15,10 +15,11 @@ from websockets.exceptions import InvalidStatus
 
 from footlights.launch.launcher import Ports
 from footlights.launch.splice import HEAD_BYTES, MOST_UNKNOWN, Splice
-from footlights.protocol.launch_secrets import HEADER
+from footlights.protocol.launch_secrets import HEADER, PROOF, prove
+from tests.launch.knocking import proof
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 SECRET = "fls_" + "s" * 43
 
@@ -84,12 +85,11 @@ async def ask(port: int, head: str) -> bytes:
     "headers",
     [
         "",
-        f"{HEADER}: \r\n",
-        f"{HEADER}: fls_{'t' * 43}\r\n",
-        f"{HEADER}: {SECRET[:-1]}\r\n",
-        f"X-{HEADER}: {SECRET}\r\n",
-        f"{HEADER}: wrong\r\n{HEADER}: {SECRET}\r\n",
-        f"Cookie: a\r\n {HEADER}: {SECRET}\r\n",
+        f"{HEADER}: {SECRET}\r\n",
+        f"{PROOF}: \r\n",
+        f"{PROOF}: {SECRET}\r\n",
+        f"{PROOF}: {prove(SECRET, '', 'POST', '/whep')}\r\n",
+        f"{PROOF}: {prove(SECRET, 'another challenge', 'POST', '/whep')}\r\n",
     ],
 )
 async def test_whoever_lacks_the_secret_is_refused(headers: str) -> None:
@@ -102,10 +102,35 @@ async def test_whoever_lacks_the_secret_is_refused(headers: str) -> None:
         assert inner.heads == []
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda line: line.replace("GET", "POST"),
+        lambda line: line.replace("/whep", "/other"),
+        lambda line: line.replace(f"{PROOF}: ", f"X-{PROOF}: "),
+        lambda line: line.replace(f"\r\n{PROOF}: ", f"\r\n {PROOF}: "),
+        lambda line: line.replace("\r\n\r\n", f"\r\n{PROOF}: wrong\r\n\r\n"),
+        lambda line: line.replace("\r\n\r\n", "0\r\n\r\n"),
+    ],
+    ids=["another method", "another target", "another header", "a folded header", "two proofs", "another proof"],
+)
+async def test_a_proof_is_for_one_request(changed: Callable[[str], str]) -> None:
+    """Whatever else is asked with it is refused; and so is the same once more, as by one who read along."""
+    async with application() as (inner, signal), door(signal) as port:
+        head = f"GET /whep HTTP/1.1\r\nHost: node\r\n{await proof(port, SECRET, target='/whep')}\r\n"
+        refused = await ask(port, changed(head))
+        answers = [await ask(port, head) for _ in range(3)]
+
+        assert refused.startswith(b"HTTP/1.1 401 ")
+        assert [answer[:13] for answer in answers] == [b"HTTP/1.1 200 ", b"HTTP/1.1 401 ", b"HTTP/1.1 401 "]
+        assert len(inner.heads) == 1
+
+
 async def test_with_the_secret_everything_passes_both_ways() -> None:
     """The head as it was sent, the body, and the end."""
     async with application() as (inner, signal), door(signal) as port:
-        head = f"POST /whep HTTP/1.1\r\nHost: node\r\n{HEADER.lower()}: {SECRET}\r\n\r\n"
+        shown = await proof(port, SECRET, "POST", "/whep")
+        head = f"POST /whep HTTP/1.1\r\nHost: node\r\n{shown}\r\n"
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         body = bytes(range(256)) * 4096
         writer.write(head.encode() + body)
@@ -126,7 +151,8 @@ async def test_a_websocket_passes() -> None:
 
     async with serve(echo, "127.0.0.1", 0) as server, door(server.sockets[0].getsockname()[1]) as port:
         url = f"ws://127.0.0.1:{port}/sign_in"
-        async with connect(url, additional_headers={HEADER: SECRET}, proxy=None) as viewer:
+        name, _, value = (await proof(port, SECRET, target="/sign_in")).strip().partition(": ")
+        async with connect(url, additional_headers={name: value}, proxy=None) as viewer:
             await viewer.send("hello")
             assert await viewer.recv() == "hello"
         with pytest.raises(InvalidStatus, match="401"):
@@ -138,7 +164,7 @@ async def test_callers_that_say_nothing_are_dropped_and_shut_out_nobody() -> Non
     async with application() as (_, signal), door(signal, head_s=0.3) as port:
         long = await ask(port, "POST /whep HTTP/1.1\r\nX: " + "x" * (2 * HEAD_BYTES))
         silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2 * MOST_UNKNOWN)]
-        answer = await ask(port, f"GET / HTTP/1.1\r\n{HEADER}: {SECRET}\r\n\r\n")
+        answer = await ask(port, f"GET / HTTP/1.1\r\n{await proof(port, SECRET)}\r\n")
         ends = [await asyncio.wait_for(ended(reader), 10) for reader, _ in silent]
         for _, writer in silent:
             writer.close()
@@ -156,7 +182,7 @@ async def test_the_silent_of_one_address_shut_out_no_other_address() -> None:
         silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3 * MOST_UNKNOWN)]
         await asyncio.wait_for(ended(silent[0][0]), 10)
 
-        slow_writer.write(f"{HEADER}: {SECRET}\r\n\r\n".encode())
+        slow_writer.write(f"{await proof(port, SECRET)}\r\n".encode())
         assert await asyncio.wait_for(slow.readline(), 10) == b"HTTP/1.1 200 OK\r\n"
         for _, writer in [*silent, (slow, slow_writer)]:
             writer.close()
@@ -175,7 +201,7 @@ async def test_an_application_that_does_not_listen_is_a_bad_gateway() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         async with door(probe.getsockname()[1]) as port:
-            answer = await ask(port, f"GET / HTTP/1.1\r\n{HEADER}: {SECRET}\r\n\r\n")
+            answer = await ask(port, f"GET / HTTP/1.1\r\n{await proof(port, SECRET)}\r\n")
 
     assert answer.startswith(b"HTTP/1.1 502 ")
 
@@ -185,7 +211,7 @@ async def test_closing_it_ends_its_connections() -> None:
     async with application() as (_, signal):
         async with door(signal) as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(f"GET / HTTP/1.1\r\n{HEADER}: {SECRET}\r\n\r\n".encode())
+            writer.write(f"GET / HTTP/1.1\r\n{await proof(port, SECRET)}\r\n".encode())
             assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
         with contextlib.suppress(ConnectionError):  # a reset is an end too
             assert await asyncio.wait_for(reader.read(-1), 10) == b"\r\n"

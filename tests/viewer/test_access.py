@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from footlights.viewer.access import HEADER, MEMBER, ROOTS_MEMBER, SessionFile, read_session_file
+from tests.launch import knocking
 from tests.viewer.stages import StageMaker
 from tests.viewer.viewer_process import ViewerProcess
 
@@ -53,7 +55,8 @@ def test_a_session_file_that_makes_no_sense_opens_nothing(tmp_path: Path, conten
 
 
 async def test_both_ports_refuse_whoever_lacks_the_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Signalling, status, readiness and notices; another launch's secret is none. With it they are served."""
+    """Signalling, status, readiness and notices; another launch's secret is none. With it they are served, and with a
+    proof of it, as the front door's, once."""
     (tmp_path / "session.json").write_text(json.dumps({MEMBER: SECRET}))
     monkeypatch.setenv("FOOTLIGHTS_SESSION_FILE", str(tmp_path / "session.json"))
     maker = StageMaker(tmp_path / "cube.usda")
@@ -75,6 +78,12 @@ async def test_both_ports_refuse_whoever_lacks_the_secret(tmp_path: Path, monkey
                     async with client.request(method, url, headers=headers | presented) as answer:
                         assert (answer.status, method, url) == (401, method, url)
                         assert SECRET not in await answer.text()
+            shown = await knocking.proof(viewer.signal_port, SECRET, "PATCH", "/whep/guessed?x=%20a")
+            name, _, value = shown.strip().partition(": ")
+            target = URL(f"{viewer.whep}/guessed?x=%20a", encoded=True)
+            for wanted in (204, 401):
+                async with client.request("PATCH", target, headers={name: value}) as answer:
+                    assert answer.status == wanted
             for method, url, headers in requests[1:]:
                 async with client.request(method, url, headers={**headers, HEADER: SECRET}) as answer:
                     assert answer.status != 401

@@ -621,8 +621,8 @@ class Signaling(_message.Message):
     websocket_path: _builtins.str
     """Optional. The path of its WebSocket on the signalling port, such as `/sign_in`; empty if it has none."""
     checks_secret: _builtins.bool
-    """Optional. Whether the application itself refuses requests on its signalling port that do not carry its launch's secret.
-    Otherwise the agent takes the connections, checks the secret and passes them on.
+    """Optional. Whether the application itself refuses requests on its signalling port that do not prove its launch's secret
+    (`Footlights-Launch-Proof`). Otherwise the agent takes the connections, checks the proof and passes them on.
     """
     def __init__(
         self,

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from footlights.lifecycle import SessionState, known
-from footlights.protocol.launch_secrets import HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -34,18 +33,13 @@ class Target:
     problem: str = ""
     """Why there is none, for a viewer."""
     secret: str = field(default="", repr=False)
-    """What its launch knows the front door by; empty where it has none."""
+    """What its launch knows the front door by; empty where it has none. It is proved, and never sent."""
 
     @property
     def takes_viewers(self) -> bool:
         """Whether the session is in a state in which an application listens."""
         state = known(SessionState, self.state)
         return state is not None and state.has_picture and bool(self.address and self.signal_port)
-
-    @property
-    def credentials(self) -> dict[str, str]:
-        """The headers that show the application, or the agent in front of it, who asks."""
-        return {HEADER: self.secret} if self.secret else {}
 
 
 class Resolve(Protocol):

@@ -12,6 +12,7 @@ import httptools
 
 from footlights.errors import Reason, Unavailable
 from footlights.frontdoor.answers import FrontDoorError
+from footlights.protocol.launch_secrets import CHALLENGE, PROOF, prove
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,6 +97,36 @@ async def exchange(
     Raises:
         FrontDoorError: 502 or 504, ``NODE_UNREACHABLE`` or ``APPLICATION_ANSWER_INVALID``.
     """
+    proof = await proof_of(target, method, path, limits)
+    reply = await _exchange(target, method, path, [*headers, *proof.items()], body, limits)
+    if reply.status == 401 and target.secret:
+        # As it is, a viewer would take it for its own grant's.
+        raise refused_proof()
+    return reply
+
+
+async def proof_of(target: Target, method: str, path: str, limits: Limits) -> dict[str, str]:
+    """The header that shows the application, or the agent in front of it, who asks; none without a secret.
+
+    The challenge for it is that of a request which is refused.
+
+    Raises:
+        FrontDoorError: as ``exchange`` does.
+    """
+    if not target.secret:
+        return {}
+    reply = await _exchange(target, "GET", path, [], b"", limits)
+    challenge = reply.header(CHALLENGE.lower())
+    if challenge:
+        return {PROOF: prove(target.secret, challenge, method, path)}
+    if reply.status == 401:
+        raise refused_proof()
+    return {}
+
+
+async def _exchange(
+    target: Target, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes, limits: Limits
+) -> NodeReply:
     connection = await dial(target, limits)
     try:
         reader, writer = await asyncio.open_connection(sock=connection)
@@ -106,11 +137,7 @@ async def exchange(
         async with asyncio.timeout(limits.answer_timeout_s):
             writer.write(_request(target, method, path, headers, body))
             await writer.drain()
-            reply = await _read(reader, limits)
-            if reply.status == 401 and target.secret:
-                # As it is, a viewer would take it for its own grant's.
-                raise invalid_answer("it refused the front door's secret")
-            return reply
+            return await _read(reader, limits)
     except TimeoutError:
         raise _unreachable(target, f"no answer to {method} in {limits.answer_timeout_s:g} s", 504) from None
     except OSError as problem:
@@ -122,7 +149,7 @@ async def exchange(
 def _request(target: Target, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes) -> bytes:
     host = f"[{target.address}]" if ":" in target.address else target.address
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}:{target.signal_port}", "Connection: close"]
-    lines += [f"{name}: {value}" for name, value in (*headers, *target.credentials.items())]
+    lines += [f"{name}: {value}" for name, value in headers]
     lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
@@ -156,6 +183,11 @@ def invalid_answer(problem: str) -> FrontDoorError:
         reason=Reason.APPLICATION_ANSWER_INVALID,
     )
     return FrontDoorError(error, 502)
+
+
+def refused_proof() -> FrontDoorError:
+    """502: the application takes the front door for a stranger."""
+    return invalid_answer("it refused the front door's secret")
 
 
 def _status(parser: httptools.HttpResponseParser) -> int:

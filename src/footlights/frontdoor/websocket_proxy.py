@@ -15,7 +15,7 @@ from websockets.typing import Origin, Subprotocol
 from footlights.errors import Error, Reason, Unavailable
 from footlights.frontdoor.answers import FrontDoorError
 from footlights.frontdoor.checks import ViewerChecks, not_offered, removed, require_open
-from footlights.frontdoor.node_client import dial, invalid_answer
+from footlights.frontdoor.node_client import dial, invalid_answer, proof_of
 from footlights.frontdoor.places import Places
 from footlights.frontdoor.whep_proxy import SOCKET, end_resources, no_harm
 
@@ -108,15 +108,17 @@ class WebSocketProxy:
         host = f"[{target.address}]" if ":" in target.address else target.address
         offered = [Subprotocol(name) for name in credentials.subprotocols]
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        path = f"{target.websocket_path}{query}"
+        proof = await proof_of(target, "GET", path, self._limits)
         connection = await dial(target, self._limits)
         try:
             return await connect(
-                f"ws://{host}:{target.signal_port}{target.websocket_path}{query}",
+                f"ws://{host}:{target.signal_port}{path}",
                 sock=connection,
                 origin=Origin(headers[b"origin"]) if b"origin" in headers else None,
                 subprotocols=offered or None,
                 user_agent_header=headers.get(b"user-agent"),
-                additional_headers=target.credentials,
+                additional_headers=proof,
                 compression=None,
                 # Kit's server is not known to answer pings; TCP's keep-alive finds a node that died.
                 ping_interval=None,

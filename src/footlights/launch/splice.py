@@ -1,7 +1,7 @@
 """The agent's door in front of an application that cannot check its launch's secret.
 
 It listens on the port that is given out, reads the head of a request, and joins the connection to the application's own
-port where the head carries the secret. All others are refused, and the application does not hear of them. A connection
+port where the head proves the secret. All others are refused, and the application does not hear of them. A connection
 that was let in is passed on as it is, so WebSockets work. Media does not pass here.
 
 Callers that have not shown the secret take no place from those that have: there are so many of them at most, and a new
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from footlights.launch.probes import loopback
-from footlights.protocol.launch_secrets import HEADER, matches
+from footlights.protocol.launch_secrets import CHALLENGE, PROOF, Proofs
 
 if TYPE_CHECKING:
     from footlights.launch.launcher import Ports
@@ -34,7 +34,7 @@ MOST_UNKNOWN: Final = 64
 """Of one launch, by callers that have not shown it."""
 _DIAL_S: Final = 5.0
 _PIECE: Final = 64 << 10
-_NAME: Final = HEADER.lower().encode()
+_NAME: Final = PROOF.lower()
 _log = structlog.get_logger(__name__)
 
 
@@ -50,7 +50,8 @@ class Splice:
     """
 
     def __init__(self, ports: Ports, secret: str, host: str = "", *, source: str = "", head_s: float = HEAD_S) -> None:
-        self._ports, self._secret, self._host, self._head_s = ports, secret, host, head_s
+        self._ports, self._host, self._head_s = ports, host, head_s
+        self._proofs = Proofs(secret)
         self._source = source
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
@@ -105,9 +106,12 @@ class Splice:
         oldest.cancel()
 
     async def _is_let_in(self, writer: asyncio.StreamWriter, head: bytes) -> bool:
-        if not matches(self._secret, _presented(head)):
-            _log.warning("splice_refused", port=self._ports.splice, peer=str(writer.get_extra_info("peername")))
-            await _answer(writer, "401 Unauthorized", f"the header {HEADER} lacks this launch's secret")
+        method, target, proof = _read(head)
+        if not self._proofs.accept(proof, method, target):
+            if proof:  # without, a front door asks for the challenge
+                _log.warning("splice_refused", port=self._ports.splice, peer=str(writer.get_extra_info("peername")))
+            text = f"the header {PROOF} lacks a proof of this launch's secret"
+            await _answer(writer, "401 Unauthorized", text, f"{CHALLENGE}: {self._proofs.challenge}\r\n")
             return False
         if len(self._connections) - len(self._unknown) >= MOST_CONNECTIONS:
             await _answer(writer, "503 Service Unavailable", f"there are {MOST_CONNECTIONS} connections already")
@@ -142,20 +146,22 @@ class Splice:
             return b""
 
 
-def _presented(head: bytes) -> str:
-    """Return the secret that a head carries; empty where it has none, or several."""
+def _read(head: bytes) -> tuple[str, str, str]:
+    """Return a head's method, target and proof; the proof is empty where it has none, or several."""
+    first, *lines = head.decode("latin-1").split("\r\n")
+    method, target = (*first.split(" "), "", "")[:2]
     values = [
         value.strip()
-        for name, separator, value in (line.partition(b":") for line in head.split(b"\r\n")[1:])
+        for name, separator, value in (line.partition(":") for line in lines)
         if separator and name.lower() == _NAME
     ]
-    return values[0].decode("latin-1") if len(values) == 1 else ""
+    return method, target, values[0] if len(values) == 1 else ""
 
 
-async def _answer(writer: asyncio.StreamWriter, status: str, text: str) -> None:
+async def _answer(writer: asyncio.StreamWriter, status: str, text: str, headers: str = "") -> None:
     body = f"{text}\n".encode()
-    head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    writer.write(head.encode() + body)
+    head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
+    writer.write(f"{head}{headers}\r\n".encode() + body)
     writer.close()
     with contextlib.suppress(OSError, TimeoutError):
         async with asyncio.timeout(1):

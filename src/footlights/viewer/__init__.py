@@ -9,7 +9,7 @@ Rooms
     `scene` reads a stage (usd-core) into plain numpy arrays; `render` draws them (panda3d) in the render thread;
     `stream` encodes pictures and sends them to viewers (PyAV, aiortc); `stages` holds the sample stages.
     `application` starts and stops everything; `health` is the HTTP port; `controls` turns input into camera moves.
-    `access` refuses requests that do not carry the launch's secret.
+    `access` refuses requests of who lacks the launch's secret.
 
 How a picture travels
     `scene.stage` -> `render.renderer` in the render thread -> `stream.encoder` in its own thread, once per codec in

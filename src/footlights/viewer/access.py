@@ -1,16 +1,22 @@
-"""Who may use the two TCP ports: requests that carry the launch's secret (the launch contract).
+"""Who may use the two TCP ports: requests of who has the launch's secret (the launch contract).
 
 The secret is the member ``FOOTLIGHTS_LAUNCH_SECRET`` of the session file, which the environment variable
-``FOOTLIGHTS_SESSION_FILE`` names; the front door and the agent present it in the header ``Footlights-Launch-Secret``.
-Without a session file, as when a person runs the viewer, every request is served.
+``FOOTLIGHTS_SESSION_FILE`` names. The agent, on this machine, presents it in the header ``Footlights-Launch-Secret``.
+The front door, over a network, proves that it has it: a request without a proof is refused with a challenge in the
+header ``Footlights-Launch-Challenge``, and the header ``Footlights-Launch-Proof`` of the next one is ``NONCE.MAC``,
+the MAC being HMAC-SHA256 in hexadecimal, by the secret, of ``footlights.launch.v1``, the challenge, the nonce, the
+method and the request's target, joined by NUL. Each nonce is good once. Without a session file, as when a person runs
+the viewer, every request is served.
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import json
 import logging
 import os
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +36,10 @@ MEMBER = "FOOTLIGHTS_LAUNCH_SECRET"
 ROOTS_MEMBER = "FOOTLIGHTS_STAGE_ROOTS"
 STAGE_MEMBER = "usd_stage_uri"
 HEADER = "Footlights-Launch-Secret"
+PROOF = "Footlights-Launch-Proof"
+CHALLENGE = "Footlights-Launch-Challenge"
+MAX_NONCES = 1024
+"""Then the challenge is replaced."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -67,22 +77,54 @@ def read_session_file(environment: Mapping[str, str] = os.environ) -> SessionFil
     return SessionFile(secret, None if roots is None else tuple(roots), stage)
 
 
+class _Proofs:
+    """Checks the proofs that requests carry, each once."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+        self._used: set[str] = set()
+        self.challenge = secrets.token_urlsafe(18)
+
+    def accept(self, proof: str, method: str, target: str) -> bool:
+        nonce, _, mac = proof.partition(".")
+        text = "\0".join(("footlights.launch.v1", self.challenge, nonce, method, target))
+        wanted = hmac.new(self._secret.encode(), text.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
+        if not _same(wanted, mac) or nonce in self._used:
+            return False
+        self._used.add(nonce)
+        if len(self._used) >= MAX_NONCES:
+            self._used.clear()
+            self.challenge = secrets.token_urlsafe(18)
+        return True
+
+
 def require(secret: str) -> Middleware:
     """Return the middleware that refuses requests without the secret; an empty one refuses none."""
+    proofs = _Proofs(secret)
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        presented = request.headers.get(HEADER, "").encode("utf-8", "surrogateescape")
+        proof = request.headers.get(PROOF, "")
         # A browser's preflight carries no headers of its own, and is told nothing.
-        if not secret or request.method == "OPTIONS" or hmac.compare_digest(presented, secret.encode()):
+        if (
+            not secret
+            or request.method == "OPTIONS"
+            or _same(secret, request.headers.get(HEADER, ""))
+            or proofs.accept(proof, request.method, request.raw_path)
+        ):
             return await handler(request)
-        log.warning("refused %s %s from %s: no launch secret", request.method, request.path, request.remote)
-        detail = f"the header {HEADER} lacks this launch's secret: connect through the front door"
+        if proof or HEADER in request.headers:  # without, a front door asks for the challenge
+            log.warning("refused %s %s from %s: no launch secret", request.method, request.path, request.remote)
+        detail = f"the header {PROOF} lacks a proof of this launch's secret: connect through the front door"
         return web.json_response(
             {"title": "Unauthorized", "status": 401, "detail": detail},
             status=401,
-            headers={"WWW-Authenticate": "Footlights-Launch-Secret"},
+            headers={"WWW-Authenticate": PROOF, CHALLENGE: proofs.challenge},
             content_type="application/problem+json",
         )
 
     return check
+
+
+def _same(wanted: str, presented: str) -> bool:
+    return hmac.compare_digest(wanted.encode(), presented.encode("utf-8", "surrogateescape"))

@@ -1,0 +1,35 @@
+"""Asking a launch's port as a front door does: for a challenge first, then with a proof."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from footlights.protocol.launch_secrets import CHALLENGE, PROOF, prove
+
+
+async def proof(port: int, secret: str, method: str = "GET", target: str = "/") -> str:
+    """The header line that proves a secret to what listens on ``port``; an empty secret proves nothing."""
+    if not secret:
+        return ""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(f"{method} {target} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n".encode())
+        answer = (await asyncio.wait_for(reader.read(-1), 10)).decode("latin-1")
+    finally:
+        writer.close()
+    found = re.search(rf"{CHALLENGE}: (\S+)\r\n", answer)
+    assert found is not None, answer
+    return f"{PROOF}: {prove(secret, found[1], method, target)}\r\n"
+
+
+async def status(port: int, secret: str = "", target: str = "/") -> int:
+    """The status that what listens on ``port`` answers a GET with, by who proves a secret."""
+    header = await proof(port, secret, target=target)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(f"GET {target} HTTP/1.0\r\nHost: node\r\n{header}\r\n".encode())
+        line = await asyncio.wait_for(reader.readline(), 10)
+    finally:
+        writer.close()
+    return int(line.split()[1])
