@@ -1,6 +1,6 @@
 """``footlights apps test``: each misbehaviour of an application is a line, with what to do about it.
 
-Covers ``certify.findings``, ``certify.node``, ``certify.trial`` and ``certify.viewing``, and ``cli.commands.certify``.
+Covers ``certify.findings``, ``certify.node``, ``certify.trial`` and ``certify.viewing``.
 """
 
 from __future__ import annotations
@@ -136,13 +136,3 @@ def test_a_recipe_that_would_be_refused_is_not_launched(recipe: Any) -> None:
     assert result.exit_code == 1
     assert result.stdout.startswith("FAIL  RECIPE")
     assert "readiness.log_text" in result.stdout
-
-
-def test_a_version_and_arguments_are_chosen(recipe: Any) -> None:
-    """As a session chooses them; what is not there is refused by its option."""
-    missing = tried(recipe(), "--version", "9.9.9")
-    unknown = tried(recipe(), "--argument", "colour=red")
-
-    assert (missing.exit_code, unknown.exit_code) == (2, 2)
-    assert "--version: the file has no version '9.9.9': it has 1.0.0" in missing.output
-    assert "declares no such argument" in unknown.output
