@@ -1,17 +1,26 @@
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+import os
 import re
 import shlex
 import shutil
 import stat
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from footlights.v1 import node_pb2, token_pb2
 
+from footlights.agent.main import run
 from footlights.auth.secrets import ENVIRONMENT, ClusterKey
+from footlights.client import Client
+from footlights.control.settings import ServerSettings
+from tests.control.test_server import serving
 from tests.deploy import DEPLOY
 from tests.deploy.commands import Accepted, accept, env_file
 
@@ -75,8 +84,9 @@ def test_replicas_are_two_of_one(services: dict[str, dict[str, Any]], monkeypatc
     assert first.database == second.database == "postgresql://footlights@127.0.0.1:5432/footlights"
     assert (first.peer_address, second.peer_address) == (first.grpc_listen, second.grpc_listen)
     assert set(first.roles) == set(second.roles) == {"api", "frontdoor", "hub", "loops"}
-    listeners = [getattr(each, f"{name}_listen") for each in (first, second) for name in ("http", "grpc", "admin")]
-    assert len(set(listeners)) == 6
+    names = ("http", "grpc", "admin", "agents")
+    listeners = [getattr(each, f"{name}_listen") for each in (first, second) for name in names]
+    assert len(set(listeners)) == 8
     for name in REPLICAS:
         assert services[name]["volumes"] == [f"{name}:/data"]
         assert services[name]["secrets"] == ["postgres-password", "cluster-key"]
@@ -138,8 +148,9 @@ def test_nothing_listens_beyond_loopback(services: dict[str, dict[str, Any]], mo
         assert server.http_listen.startswith("127.0.0.1:")
         assert server.grpc_listen.startswith("127.0.0.1:")
         assert server.admin_listen.startswith("127.0.0.1:")
+        assert server.agents_listen.startswith("127.0.0.1:")
     binds = re.findall(r"^\s*bind (.*)$", (COMPOSE / "haproxy.cfg").read_text(), re.MULTILINE)
-    assert binds == ["127.0.0.1:8080", "127.0.0.1:50051"]
+    assert binds == ["127.0.0.1:8080", "127.0.0.1:50051", "127.0.0.1:50052"]
     assert "listen_addresses=127.0.0.1" in services["postgres"]["command"]
     assert "--web.listen-address=127.0.0.1:9090" in services["prometheus"]["command"]
     assert services["grafana"]["environment"]["GF_SERVER_HTTP_ADDR"] == "127.0.0.1"
@@ -159,10 +170,72 @@ def test_parts_find_each_other(services: dict[str, dict[str, Any]], monkeypatch:
     assert agent.servers == tuple(replica.grpc_listen for replica in replicas)
     assert services["setup"]["environment"]["FOOTLIGHTS_SERVER"] == replicas[0].grpc_listen
     assert scrape["static_configs"][0]["targets"] == [replica.admin_listen for replica in replicas]
-    assert behind == [replica.http_listen for replica in replicas] + [replica.grpc_listen for replica in replicas]
+    assert behind == [getattr(replica, f"{name}_listen") for name in ("http", "grpc", "agents") for replica in replicas]
+    assert {replica.agents_address for replica in replicas} == {"127.0.0.1:50052"}
     assert replicas[0].public_url == "http://127.0.0.1:8080"
     assert source["datasources"][0]["url"] == "http://127.0.0.1:9090"
-    assert str(agent.token_file) == "/run/footlights/token"
+    assert str(agent.enroll_file) == "/run/footlights/code"
+
+
+async def test_the_node_enrolls_by_one_start(
+    services: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """
+    With the commands of the set-up and the agent, an agent links by a certificate, without any token. Another start
+    while it is linked makes no code; one after its volume is gone lets it in again.
+    """
+    record = accept(monkeypatch, ["footlights", *services["agent"]["command"]], services["agent"]["environment"]).record
+    (script,) = services["setup"]["command"]
+    script = script.replace("$$", "$").replace("/run/footlights", str(tmp_path)).replace("/srv/stages", "/nowhere")
+    each: dict[str, Any] = dict.fromkeys(("grpc_listen", "http_listen", "agents_listen"), "127.0.0.1:0")
+    settings = ServerSettings(data_dir=tmp_path / "server", auto_accept=True, heartbeat_interval_s=0.5, **each)
+    async with serving(settings) as at:
+        environment = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "NODE": services["setup"]["environment"]["NODE"],
+            "FOOTLIGHTS_SERVER": at["grpc"],
+            "FOOTLIGHTS_TOKEN_FILE": str(tmp_path / "server" / "admin.token"),
+        }
+
+        async def set_up() -> str:
+            program = await asyncio.create_subprocess_exec("sh", "-euc", script, env=environment)
+            assert await program.wait() == 0
+            return (tmp_path / "code").read_text()
+
+        async def linked(directory: str) -> None:
+            own = {"server": at["grpc"], "data_dir": tmp_path / directory, "enroll_file": tmp_path / "code"}
+            stop = asyncio.Event()
+            agent = asyncio.create_task(run(dataclasses.replace(record, launchers=("fake",), **own), stop))
+            token = (tmp_path / "server" / "admin.token").read_text().strip()
+            try:
+                async with Client.connect(at["grpc"], token) as client, asyncio.timeout(60):
+                    while not (node := await _node(client)) or node.condition != node.CONNECTED:
+                        assert not agent.done(), agent
+                        await asyncio.sleep(0.1)
+                    assert node.identity.HasField("enrolled_time")
+                    assert [each.role async for each in client.tokens.iterate()] == [token_pb2.Token.OPERATOR]
+                    assert await set_up() == codes[-1]
+            finally:
+                stop.set()
+                await asyncio.gather(agent, return_exceptions=True)
+
+        async def silent() -> None:
+            token = (tmp_path / "server" / "admin.token").read_text().strip()
+            async with Client.connect(at["grpc"], token) as client, asyncio.timeout(60):
+                while (node := await _node(client)) and node.condition == node.CONNECTED:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+
+        codes = [await set_up()]
+        await linked("agent")
+        await silent()
+        codes.append(await set_up())
+        await linked("another")
+
+    assert len(set(codes)) == 2
+
+
+async def _node(client: Client) -> node_pb2.Node | None:
+    return next(iter([node async for node in client.nodes.iterate()]), None)
 
 
 def test_order_of_start(services: dict[str, dict[str, Any]]) -> None:

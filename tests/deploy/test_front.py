@@ -57,7 +57,8 @@ class Replica:
 @dataclass
 class Front:
     http: str
-    grpc: int
+    grpc: tuple[int, int]
+    """That of clients, and that of agents."""
     replicas: tuple[Replica, Replica]
 
     async def call(self) -> str:
@@ -66,9 +67,9 @@ class Front:
             answer = await client.get(f"{self.http}/stream")
         return answer.text if answer.status_code == 200 else str(answer.status_code)
 
-    async def connect(self) -> str:
-        """Which replica answers on the gRPC port; empty where none does."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.grpc)
+    async def connect(self, port: int) -> str:
+        """Which replica answers on a port of gRPC; empty where none does."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             return (await reader.read()).decode()
         except ConnectionResetError:
@@ -87,7 +88,8 @@ async def front(directory: Path) -> AsyncIterator[Front]:
                 server = await stack.enter_async_context(await asyncio.start_server(body, "127.0.0.1", 0))
                 setattr(replica, kind, server.sockets[0].getsockname()[1])
         a, b = replicas
-        ports = {8081: a.http, 8082: b.http, 50061: a.grpc, 50062: b.grpc, 8080: _free(), 50051: _free()}
+        ports = {8081: a.http, 8082: b.http, 50061: a.grpc, 50062: b.grpc, 50071: a.grpc, 50072: b.grpc}
+        ports |= {own: _free() for own in (8080, 50051, 50052)}
         text = (DEPLOY / "compose/haproxy.cfg").read_text()
         text = re.sub(r"(?<=:)\d{4,5}|(?<=port )\d{4,5}", lambda found: str(ports[int(found[0])]), text)
         (directory / "haproxy.cfg").write_text(text)
@@ -95,7 +97,7 @@ async def front(directory: Path) -> AsyncIterator[Front]:
             "haproxy", "-db", "-f", str(directory / "haproxy.cfg"), stdout=asyncio.subprocess.DEVNULL
         )
         try:
-            yield Front(f"http://127.0.0.1:{ports[8080]}", ports[50051], replicas)
+            yield Front(f"http://127.0.0.1:{ports[8080]}", (ports[50051], ports[50052]), replicas)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 haproxy.kill()
@@ -117,7 +119,7 @@ async def test_who_is_not_ready_is_left_out(tmp_path: Path) -> None:
         async def answering() -> set[str]:
             try:
                 calls = [await before.call() for _ in range(4)]
-                return {*calls, *[await before.connect() for _ in range(4)]}
+                return {*calls, *[await before.connect(port) for port in before.grpc for _ in range(4)]}
             except (httpx2.ConnectError, ConnectionRefusedError):
                 return set()
 

@@ -293,6 +293,17 @@ async def test_an_agent_without_a_good_code_says_so_and_ends(fleet: Fleet, code:
     assert not (fleet.directory / "agent" / "identity.json").exists()
 
 
+async def test_a_code_that_is_refused_takes_no_certificate_away(fleet: Fleet) -> None:
+    """An agent that has one links with it, whatever code it is given: nobody used that one in time."""
+    fleet.start(fleet.config(enroll=(await fleet.client.enrollment.invite("gpu-1")).code))
+    before = await fleet.until(is_connected)
+    await fleet.stop_agents()
+
+    fleet.start(fleet.config(enroll=invitations.code(tokens.mint())))
+
+    await fleet.until(lambda node: node.epoch > before.epoch and is_connected(node))
+
+
 class Impostor(certificate_pb2_grpc.CertificateServiceServicer):
     """Between an agent and the control plane: signs with an authority of its own, and does not know the code."""
 

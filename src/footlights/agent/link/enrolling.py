@@ -44,6 +44,8 @@ _log = structlog.get_logger(__name__)
 async def enroll(config: AgentConfig, identity: LinkIdentity, stop: asyncio.Event) -> None:
     """Trade the configured code for a certificate, once: a code that was traded before is passed over, as is none.
 
+    An agent that has a certificate goes on with it where its code is refused.
+
     Tries until it is answered or ``stop`` is set.
 
     Raises InvalidArgument where the code is none; FailedPrecondition where it was refused.
@@ -71,6 +73,10 @@ async def enroll(config: AgentConfig, identity: LinkIdentity, stop: asyncio.Even
             answer = await _ask(config, server, request)
         except (aio.AioRpcError, OSError, TimeoutError) as error:
             if isinstance(error, aio.AioRpcError) and error.code() in _FINAL:
+                if identity.enrolled is not None:
+                    # A code that nobody used in time is no reason to leave: its certificate may be as good as before.
+                    _log.warning("enrollment_refused", server=server, error=error.details(), consequence="as before")
+                    return
                 raise _refused(f"{server} refused: {error.details()}") from error
             said = (error.details() or "") if isinstance(error, aio.AioRpcError) else str(error)
             hint = await tls_hint(said, server, tls=config.uses_tls(server))

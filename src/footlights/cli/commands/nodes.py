@@ -13,9 +13,11 @@ from footlights.cli.calls import Cli, DryRun, command, confirm, group, whole
 from footlights.cli.durations import duration, show_duration
 from footlights.cli.exits import TIMEOUT, Failed
 from footlights.cli.output import Output, emit
+from footlights.errors import NotFound
 from footlights.protocol.enums import field_name
 
 if TYPE_CHECKING:
+    from footlights.client import Client
     from footlights.v1 import node_pb2
 
 app = group("List nodes and their devices, and take nodes out of service and back.")
@@ -127,6 +129,9 @@ async def invite(
         float,
         typer.Option("--ttl", parser=duration, metavar="DURATION", show_default="15m", help="How long the code works."),
     ] = 900.0,
+    unless_linked: Annotated[
+        bool, typer.Option("--unless-linked", help="Do nothing, and print no code, if the node's agent has a link.")
+    ] = False,
     dry_run: DryRun = False,
 ) -> None:
     """Let a machine in as a node: prints a code that its agent trades for a certificate, once.
@@ -134,6 +139,9 @@ async def invite(
     On the machine: footlights agent --server HOST:PORT --node NODE --enroll CODE
     """
     async with cli.client() as client:
+        if unless_linked and await _is_linked(client, node):
+            typer.echo(f"Node {node} has a link, and is not invited.", err=True)
+            return
         answer = await client.enrollment.invite(node, ttl, validate_only=dry_run)
     if cli.output is Output.TABLE and not dry_run:
         typer.echo(
@@ -177,6 +185,14 @@ async def forget(
     ended = answer.ended_session_count
     line = f"{node} is forgotten; {ended} session{'s' if ended != 1 else ''} ended"
     emit(cli.output, answer, [node], [line], dry_run=dry_run)
+
+
+async def _is_linked(client: Client, node: str) -> bool:
+    try:
+        found = await client.nodes.get(node)
+    except NotFound:
+        return False
+    return found.condition == found.CONNECTED
 
 
 def _ends(deadline: float | None, began: float) -> str:
