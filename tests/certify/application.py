@@ -12,18 +12,26 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
+
+from websockets.sync.server import ServerConnection, serve
+
+from footlights.protocol.launch_secrets import CHALLENGE, PROOF, Proofs
 
 FAULTS = set(sys.argv[5:])
-SESSION = json.loads(Path(os.environ["FOOTLIGHTS_SESSION_FILE"]).read_bytes())
+PROOFS = Proofs(json.loads(Path(os.environ["FOOTLIGHTS_SESSION_FILE"]).read_bytes())["FOOTLIGHTS_LAUNCH_SECRET"])
 
 
 class Handler(BaseHTTPRequestHandler):
     viewers = 0
 
     def do_GET(self) -> None:
-        if self.path == "/v1/streaming/status" and "no_status" in FAULTS:
+        if self.path == "/whep":
+            self.answer(401, {}, {CHALLENGE: PROOFS.challenge})
+        elif self.path == "/v1/streaming/status" and "no_status" in FAULTS:
             self.answer(404, {})
         elif self.path in ("/v1/streaming/ready", "/v1/streaming/status"):
             self.answer(200, {"viewers": Handler.viewers, "last_input_seconds_ago": 0})
@@ -34,13 +42,13 @@ class Handler(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["Content-Length"]))
         if self.path == "/v1/streaming/notice":
             self.answer(404 if "no_notice" in FAULTS else 204, {})
-        elif "open_door" not in FAULTS and self.headers.get("Footlights-Launch-Secret") != self.secret:
-            self.answer(401, {})
+        elif "open_door" not in FAULTS and not PROOFS.accept(self.headers.get(PROOF, ""), "POST", self.path):
+            self.answer(401, {}, {CHALLENGE: PROOFS.challenge})
         elif "one_viewer" in FAULTS and Handler.viewers:
             self.answer(409, {"message": "somebody is here"})
         else:
             Handler.viewers += 1
-            self.answer(201, {}, location=f"/whep/{Handler.viewers}")
+            self.answer(201, {}, {"Location": f"/whep/{Handler.viewers}"})
 
     def do_DELETE(self) -> None:
         Handler.viewers -= 1
@@ -48,22 +56,21 @@ class Handler(BaseHTTPRequestHandler):
         if "ends_with_viewers" in FAULTS:
             os._exit(3)
 
-    @property
-    def secret(self) -> str:
-        found: str = SESSION["FOOTLIGHTS_LAUNCH_SECRET"]
-        return found
-
-    def answer(self, code: int, body: object, location: str = "") -> None:
+    def answer(self, code: int, body: object, headers: Mapping[str, str] = MappingProxyType({})) -> None:
         content = json.dumps(body).encode()
         self.send_response(code)
-        if location:
-            self.send_header("Location", location)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
 
     def log_message(self, *args: object) -> None:
         pass
+
+
+def wait(viewer: ServerConnection) -> None:
+    viewer.recv()
 
 
 def main() -> None:
@@ -79,7 +86,10 @@ def main() -> None:
     media = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     media.bind(("127.0.0.1", media_port))
     servers = [ThreadingHTTPServer(("127.0.0.1", http_port), Handler)]
-    if "no_signal" not in FAULTS:
+    if "websocket" in FAULTS:
+        door = serve(wait, "127.0.0.1", signal_port)
+        threading.Thread(target=door.serve_forever, daemon=True).start()
+    elif "no_signal" not in FAULTS:
         servers.append(ThreadingHTTPServer(("127.0.0.1", signal_port), Handler))
     if "other_port" in FAULTS:
         servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))

@@ -30,7 +30,7 @@ def recipe(tmp_path: Path) -> Any:
         ports = ["{signal_port}", "{media_port}", "{http_port}"]
         version = {
             "version": "1.0.0",
-            "command": [sys.executable, "-S", str(APPLICATION), *ports, "{usd_stage_uri}", *faults],
+            "command": [sys.executable, str(APPLICATION), *ports, "{usd_stage_uri}", *faults],
             "default_usd_stage_uri": str(stages / "a.usda"),
             "allowed_stage_roots": [str(stages)],
             "limits": {"start_timeout": "20s", "stop_grace_period": "2s", **(limits or {})},
@@ -99,6 +99,14 @@ def test_each_misbehaviour_is_a_line(recipe: Any) -> None:
         "STAGE_REFUSED",
     }
     assert all(line["fix"] for line in json.loads(result.stdout) if line["verdict"] in ("FAIL", "WARN"))
+
+
+def test_one_that_signals_by_websocket_is_watched_by_it(recipe: Any) -> None:
+    """Through the agent, which checks the launch's secret for it."""
+    found = verdicts(tried(recipe("websocket", signaling={"websocket_path": "/sign_in"}), "-o", "json"))
+
+    assert found == dict.fromkeys(found, "PASS")
+    assert {"VIEWERS", "SECRET"} <= set(found)
 
 
 def test_one_that_ends_with_its_viewers_is_told(recipe: Any) -> None:

@@ -207,7 +207,7 @@ async def _secret(trial: Trial) -> Finding:
             "SECRET",
             Grade.FAIL,
             f"whoever reaches its signalling port is let in: {why}",
-            "Check the header Footlights-Launch-Secret; or leave out signaling.checks_secret, and the agent checks it.",
+            "Check Footlights-Launch-Proof; or leave out signaling.checks_secret, and the agent does.",
         )
     who = "the application" if signaling.checks_secret else "the agent in front of it"
     return passed("SECRET", f"{who} refuses requests without the launch's secret")

@@ -11,9 +11,8 @@ from websockets.exceptions import WebSocketException
 
 from footlights.frontdoor.answers import FrontDoorError
 from footlights.frontdoor.interfaces import Limits, Target
-from footlights.frontdoor.node_client import NodeReply, exchange
+from footlights.frontdoor.node_client import NodeReply, exchange, proof_of
 from footlights.launch.probes import loopback
-from footlights.protocol import launch_secrets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -83,9 +82,10 @@ async def _viewer(trial: Trial) -> AsyncIterator[str]:
             with contextlib.suppress(FrontDoorError):
                 await _whep(trial, "DELETE", location)
         return
-    headers = {launch_secrets.HEADER: trial.secret}
-    url = f"ws://{loopback.HOST}:{trial.ports.entrance}{signaling.websocket_path}"
+    path = signaling.websocket_path
+    url = f"ws://{loopback.HOST}:{trial.ports.entrance}{path}"
     try:
+        headers = await proof_of(_target(trial, path), "GET", path, _LIMITS)
         async with connect(
             url, additional_headers=headers, open_timeout=_LIMITS.answer_timeout_s, proxy=None
         ) as socket:
@@ -93,12 +93,14 @@ async def _viewer(trial: Trial) -> AsyncIterator[str]:
             await asyncio.wait({closed}, timeout=_STAYS_S)
             closed.cancel()
             yield f"it was closed, {socket.close_code}" if socket.close_code else ""
-    except (OSError, WebSocketException, TimeoutError) as error:
+    except (OSError, WebSocketException, TimeoutError, FrontDoorError) as error:
         yield str(error) or type(error).__name__
 
 
 async def _whep(trial: Trial, method: str, path: str, body: bytes = b"") -> NodeReply:
-    target = Target(
-        loopback.HOST, trial.ports.entrance, path, "", "READY", dialled=(loopback.HOST,), secret=trial.secret
-    )
-    return await exchange(target, method, path, _SDP, body, _LIMITS)
+    return await exchange(_target(trial, path), method, path, _SDP, body, _LIMITS)
+
+
+def _target(trial: Trial, path: str) -> Target:
+    entrance = trial.ports.entrance
+    return Target(loopback.HOST, entrance, path, "", "READY", dialled=(loopback.HOST,), secret=trial.secret)
