@@ -197,7 +197,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     NO_MAX_DURATION: _ErrorReason.ValueType  # 70
     """The session has no maximum duration, so there is nothing to extend."""
     QUEUE_FULL: _ErrorReason.ValueType  # 71
-    """As many sessions wait for a node as may wait. Try again later."""
+    """As many sessions wait for a node as may wait, in all or of one caller. Try again later."""
     SESSION_NOT_READY: _ErrorReason.ValueType  # 72
     """The session has no picture yet. Watch it until it is READY, then connect."""
     SESSION_ENDED: _ErrorReason.ValueType  # 73
@@ -525,7 +525,7 @@ ABOVE_LIMIT: ErrorReason.ValueType  # 69
 NO_MAX_DURATION: ErrorReason.ValueType  # 70
 """The session has no maximum duration, so there is nothing to extend."""
 QUEUE_FULL: ErrorReason.ValueType  # 71
-"""As many sessions wait for a node as may wait. Try again later."""
+"""As many sessions wait for a node as may wait, in all or of one caller. Try again later."""
 SESSION_NOT_READY: ErrorReason.ValueType  # 72
 """The session has no picture yet. Watch it until it is READY, then connect."""
 SESSION_ENDED: ErrorReason.ValueType  # 73

@@ -136,6 +136,8 @@ def verdicts(answer: session_pb2.ExplainPlacementResponse) -> list[str]:
     else:
         place = f" as number {answer.queue_position}" if answer.queue_position else ""
         first = f"It would wait{place}{_estimate(answer)}."
+        if answer.wait_reasons and answer.wait_reasons[0].reason == "UNSATISFIABLE":
+            first = f"It would be set aside: {answer.wait_reasons[0].message}."
     rows = []
     for node in answer.nodes:
         rows.append((node.node, "", node.reason, node.message))

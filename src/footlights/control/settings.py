@@ -110,8 +110,9 @@ class ServerSettings:
     node_networks: tuple[str, ...] = ()
     """The networks of nodes, ``10.20.0.0/16``, whose addresses are neither public nor the ones that their agents link
     from, as behind a proxy: elsewhere no node is dialled. Repeat, or separate by commas."""
-    queue_limit: int = 1000
-    """How many sessions may wait for a device, at most 100,000."""
+    queue_limit: int = 2000
+    """How many sessions may wait for a device, at most 100,000. One caller alone may have half of them waiting, and
+    some stay for others however many callers there are."""
     min_isolation: str = "process"
     """How far sessions must be separated from everything else on their node, at least, except those of operators:
     ``none``, ``process`` or ``container``."""

@@ -75,7 +75,7 @@ def _wish_refusal(wish: Wish, node: NodeView) -> Verdict | None:
         offered = ", ".join(sorted(node.launchers)) or "none"
         return Verdict("NO_LAUNCHER", f"the version needs the {wish.launcher} launcher; the node offers {offered}")
     if node.launchers[wish.launcher] < wish.isolation:
-        given, wanted = node.launchers[wish.launcher].name, _isolation_name(wish.isolation)
+        given, wanted = node.launchers[wish.launcher].name, isolation_name(wish.isolation)
         return Verdict("ISOLATION", f"needs the isolation {wanted}; the {wish.launcher} launcher gives {given}")
     for key, value in wish.node_labels.items():
         if node.labels.get(key) != value:
@@ -85,7 +85,8 @@ def _wish_refusal(wish: Wish, node: NodeView) -> Verdict | None:
     return None
 
 
-def _isolation_name(level: int) -> str:
+def isolation_name(level: int) -> str:
+    """Return the name of a level of isolation; the number of one of a later release."""
     return _ISOLATIONS.get(level, str(level))
 
 

@@ -26,12 +26,14 @@ _FEW = 256
 class DeviceModel:
     """A model of device: those that can do the same."""
 
-    __slots__ = ("cells", "hardware", "memory_gib", "sample")
+    __slots__ = ("cells", "hardware", "memory_gib", "most_memory", "sample")
 
     def __init__(self, sample: DeviceView) -> None:
         self.sample = sample
         self.hardware = sample.kind in HARDWARE
         self.memory_gib = memory_gib(sample)
+        self.most_memory = sample.memory_total_bytes
+        """Of any device of the model, in bytes; None where it is not known."""
         self.cells: dict[tuple[int, bool, int], DeviceCell] = {}
 
 
@@ -98,6 +100,8 @@ class DeviceCells:
         if known is None:
             known = self._kinds[does] = DeviceModel(device)
             self.made += 1
+        elif known.most_memory is not None and device.memory_total_bytes is not None:
+            known.most_memory = max(known.most_memory, device.memory_total_bytes)
         return known
 
     def sick(self, device: DeviceView) -> DeviceCell | None:

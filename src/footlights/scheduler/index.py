@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, TypeVar
 from footlights.scheduler.explanation import NodeVerdict, WaitReason, counted, verdicts
 from footlights.scheduler.fleet_state import FleetState, NodeDevice
 from footlights.scheduler.nodesets import positions, sample
+from footlights.scheduler.unserved import LASTING, UNSERVED, able, lacking
 from footlights.scheduler.views import SlotChoice
 from footlights.scheduler.wish_shapes import Key, WishShape, key_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from footlights.scheduler.device_cells import DeviceCell
-    from footlights.scheduler.views import NodeView, Wish
+    from footlights.scheduler.views import DeviceView, NodeView, Wish
 
 V = TypeVar("V")
 
@@ -101,6 +102,32 @@ class Index(FleetState):
         if not wish.avoid:
             _remember(shape.said, crashed, (self._changes, reasons))
         return reasons
+
+    def unserved(self, wish: Wish) -> tuple[WaitReason, ...]:
+        """Say which needs no node could meet, whatever ends or comes back; empty where one could, or none has joined.
+
+        The first reason names the needs; the others count what each node or device lacks.
+        """
+        if not self._table.members or self.could_serve(wish):
+            return ()
+        why = f"no node could serve it: {lacking(wish, self.could_serve)}"
+        return WaitReason(UNSERVED, why=why), *(each for each in self.reasons(wish) if each.reason in LASTING)
+
+    def could_serve(self, wish: Wish) -> bool:
+        """Return whether any node that is known could serve a wish once it is ready, well and free."""
+        nodes = self._table.offering(wish)
+        for kind in self._cells.kinds() if nodes else ():
+            there = any(cell.layers[0] & nodes for cell in kind.cells.values())
+            if there and able(wish, kind.sample, kind.most_memory):
+                return True
+        return any(able(wish, view, view.memory_total_bytes) for view in self._sick_on(nodes))
+
+    def _sick_on(self, nodes: int) -> Iterator[DeviceView]:
+        for cell in self._cells:
+            if cell.kind is None:
+                for position in positions(cell.layers[0] & nodes):
+                    held = self._table.members[position].devices.values()
+                    yield from (each.view for each in held if each.cell is cell)
 
     def explain(self, wish: Wish, limit: int = EXPLAINED) -> list[NodeVerdict]:
         """Return the verdicts on a wish of up to ``limit`` nodes, at least 1, in their order.

@@ -92,7 +92,11 @@ class NodeDirectory:
 
     def ready_for(self, wish: Wish) -> int:
         """Return the nodes whose devices may be looked at, crash loops aside."""
-        nodes = self._standing.get(READY) & self._launchers.get((wish.launcher, wish.isolation))
+        return self._standing.get(READY) & self.offering(wish)
+
+    def offering(self, wish: Wish) -> int:
+        """Return the nodes that offer what a wish needs of a node, ready or not; for the launcher "", with any."""
+        nodes = self._launchers.get((wish.launcher, wish.isolation)) if wish.launcher else self.everyone()
         for label in wish.node_labels.items():
             nodes &= self._labels.get(label)
         return nodes

@@ -20,9 +20,11 @@ from footlights.store import Transaction
 from footlights.store.schema import DEVICE, NODE, SESSION, SessionRow
 from footlights.store.sessions import create, session_rows
 from footlights.store.sessions.session_rows import PendingSession
-from tests.control.harness import GIB, Control, State, gpu
+from tests.control.harness import GIB, Control, State, gpu, version
 from tests.store.rows import creation_of
 
+BUSY = gpu("GPU-0", memory_total_bytes=2000 * GIB)
+"""Most of its memory is in use: what wants more waits for it."""
 LARGE = application_pb2.Needs(gpu=True, min_memory_bytes=1000 * GIB).SerializeToString()
 SMALL = application_pb2.Needs(gpu=True).SerializeToString()
 GARBAGE = b"\xff\xff\xff"
@@ -55,7 +57,7 @@ def skipped(logs: list[Any]) -> list[dict[str, Any]]:
 
 async def test_what_fits_is_placed_whatever_waits_before_it(plane: Control) -> None:
     """Behind 2,500 that fit nowhere, in the same pass; and a second behind whom it takes the last slot waits."""
-    await plane.agent("node-a", gpu("GPU-0"))
+    await plane.agent("node-a", BUSY)
     await wait(plane, 2500)
     plane.clock.pass_s(1)
     [small], [other] = await wait(plane, 1, needs=SMALL), await wait(plane, 1, needs=SMALL)
@@ -68,7 +70,7 @@ async def test_what_fits_is_placed_whatever_waits_before_it(plane: Control) -> N
 
 async def test_everybody_in_a_long_queue_is_told_a_place_and_why(plane: Control) -> None:
     """A bounded number in a pass, the near ones first; when all have been told, the round begins again."""
-    await plane.agent("node-a", gpu("GPU-0"))
+    await plane.agent("node-a", BUSY)
     await wait(plane, 2500)
     told = []
     for _ in range(4):
@@ -106,7 +108,7 @@ def test_far_places_are_told_in_turn() -> None:
     told: list[int] = []
     for number in range(6):
         places.start(far=True)
-        waiting = [pending.Decision(row, None, position + 1) for position, row in enumerate(rows)]
+        waiting = [pending.Decision(row, None, position + 1, position + 1) for position, row in enumerate(rows)]
         reasons = (WaitReason("NO_SLOT", number + 1, "device"),)
         news = places.news(waiting, pending.Outlook(), lambda _: reasons)  # noqa: B023
         places.end_of_queue()
@@ -267,12 +269,25 @@ async def test_held_slots_are_given_to_no_other_until_the_node_was_read_again(pl
     assert fourth.choice is not None
 
 
-async def test_nothing_is_held_while_a_session_waits(plane: Control) -> None:
-    """A session that is created then stands behind it."""
-    await plane.agent("node-a", gpu("A"))
-    await plane.plane.placing._work.claim()
-    await wait(plane, 1)
+async def test_what_waits_keeps_from_a_creation_only_what_it_would_take_itself(plane: Control) -> None:
+    """Nothing while it fits nowhere; everything that would do for it once something is free."""
+    agent = await plane.agent("node-a", gpu("A"), gpu("B", kind=node_pb2.Device.SOFTWARE))
+    placing = plane.plane.placing
+    await placing._work.claim()
+    await plane.place()
+    gpu_needs = application_pb2.Needs(gpu=True)
+    await plane.apply(version("1.0.0", needs=gpu_needs), application="drawing")
+    running = await plane.running(agent, application="drawing")
+    await plane.create(application="drawing")
     await plane.place()
 
-    with plane.plane.placing.hold(Wish("mine", "fake")) as hold:
-        assert hold.choice is None
+    with placing.hold(Wish("other", "fake")) as hold:
+        beside = hold.choice
+    await agent.report(await agent.assignment(running.session_id), "EXITED", exit_code=0)
+    await placing._cache.read()
+    with placing.hold(Wish("mine", "fake", gpu=True)) as hold:
+        behind = hold.choice
+
+    assert beside is not None
+    assert beside.device == "B"
+    assert behind is None

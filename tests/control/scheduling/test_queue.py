@@ -255,3 +255,87 @@ async def test_an_explanation_knows_the_priority(plane: Control) -> None:
     await plane.agent()
     assert (await explain(plane, priority=10)).fits
     assert not (await explain(plane, priority=5)).fits
+
+
+# What no node could ever serve
+
+
+async def test_what_no_node_could_serve_is_set_aside_with_the_need(plane: Control) -> None:
+    """It has no place and no estimate, the next one is first in line; explain says the same."""
+    await plane.apply(version(needs=Needs(device_names=["NVIDIA B300"])), application="rare")
+    await plane.apply(version("2.0.0", limits=Limits(max_duration=seconds(600))))
+    agent = await plane.agent()
+    await plane.running(agent)
+    await plane.plane.placing._work.claim()
+    asked = await plane.create(application="rare")
+    other = await plane.create()
+
+    await plane.place()
+    aside, waiting = [await plane.get(each.session_id) for each in (asked, other)]
+    told = await explain(plane, application="rare")
+
+    why = "no node could serve it: no device is named NVIDIA B300"
+    assert asked.queue.set_aside, "the answer to its creation says so"
+    assert (aside.state, aside.queue.position, aside.queue.set_aside) == (State.PENDING, 0, True)
+    assert [each.reason for each in aside.queue.wait_reasons] == ["UNSATISFIABLE", "DEVICE_NAME"]
+    assert aside.status_message == f"Set aside: {why}. It is placed when a node that could serve it joins."
+    assert not aside.queue.HasField("estimated_wait_duration")
+    assert (waiting.queue.position, waiting.queue.set_aside) == (1, False)
+    assert (told.fits, told.queue_position, told.HasField("eta")) == (False, 0, False)
+    assert (told.wait_reasons[0].reason, told.wait_reasons[0].message) == ("UNSATISFIABLE", why)
+
+
+async def test_what_was_set_aside_is_placed_when_a_node_joins_that_could(plane: Control) -> None:
+    """At once; and while its device is busy it waits in line, with a place by its age."""
+    await plane.apply(version(needs=Needs(device_names=["NVIDIA B300"])), application="rare")
+    await plane.agent()
+    await plane.plane.placing._work.claim()
+    await plane.place()
+    first, second = await plane.create(application="rare"), await plane.create(application="rare")
+    revisions = [each.revision for each in (first, second)]
+    await plane.place()
+    assert [(await plane.get(each.session_id)).revision for each in (first, second)] == revisions
+
+    await plane.agent("node-b", gpu("B", name="NVIDIA B300"))
+    assert await plane.place() == 1
+
+    waiting = await plane.get(second.session_id)
+    assert (await plane.get(first.session_id)).node == "node-b"
+    assert (waiting.queue.position, waiting.queue.set_aside) == (1, False)
+    assert {each.reason for each in waiting.queue.wait_reasons} == {"DEVICE_NAME", "NO_SLOT"}
+
+
+@pytest.mark.parametrize("how", ["cordoned", "gone", "sick"])
+async def test_what_may_come_back_is_waited_for(plane: Control, how: str) -> None:
+    """A node that is cordoned or silent, and a device that is not well, could serve it another day."""
+    sick = gpu("A", health=node_pb2.Device.UNHEALTHY) if how == "sick" else gpu("A")
+    agent = await plane.agent("node-a", sick)
+    if how == "cordoned":
+        await plane.rest("POST", "/nodes/node-a:cordon")
+    if how == "gone":
+        await agent.close()
+        await plane.unlinked()
+    await plane.place()
+
+    made = await plane.create()
+    await plane.place()
+
+    assert (await plane.get(made.session_id)).queue.position == 1
+
+
+async def test_a_session_that_is_set_aside_ends_with_the_need_that_was_not_met(plane: Control) -> None:
+    """After its queue timeout, as any that waits."""
+    limits = Limits(queue_timeout=seconds(60))
+    await plane.apply(version(needs=Needs(slots=9), limits=limits), application="rare")
+    await plane.agent()
+    made = await plane.create(application="rare")
+    await plane.place()
+    await plane.reap()
+
+    plane.clock.pass_s(60)
+    await plane.reap()
+
+    assert (await plane.get(made.session_id)).status_message == (
+        "No device within 60 seconds. UNSATISFIABLE: no node could serve it: no node has 9 slots on one device, "
+        "SLOTS: 1 device."
+    )

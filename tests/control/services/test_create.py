@@ -121,7 +121,7 @@ async def test_keys_belong_to_their_caller(plane: Control) -> None:
 
 async def test_a_full_queue_refuses_new_sessions_and_still_finds_old_ones(plane: Control) -> None:
     """429 with Retry-After; an idempotent retry of what was accepted is answered."""
-    object.__setattr__(plane.settings, "queue_limit", 2)
+    object.__setattr__(plane.settings, "queue_limit", 3)
     made = await plane.create(request_id="k")
     await plane.create()
 
@@ -532,7 +532,10 @@ async def test_a_session_waits_rather_than_run_beside_others_unseparated(plane: 
     request = session_pb2.ExplainPlacementRequest(application="bare")
     told = await plane.call("StreamingService.ExplainPlacement", request, token)
 
-    assert (waiting.state, [why.reason for why in waiting.queue.wait_reasons]) == (State.PENDING, ["ISOLATION"])
+    assert (waiting.state, [why.reason for why in waiting.queue.wait_reasons]) == (
+        State.PENDING,
+        ["UNSATISFIABLE", "ISOLATION"],
+    )
     assert not told.fits
     assert told.nodes[0].reason == "ISOLATION"
     assert told.nodes[0].message == "needs the isolation PROCESS; the process launcher gives NONE"
@@ -650,3 +653,81 @@ async def test_labels_and_priority_are_kept(plane: Control) -> None:
     assert dict(made.labels) == {"team": "ünï", "empty": ""}
     assert (made.priority, made.state) == (7, State.PENDING)
     assert plane.clock() - timedelta(0) == made.created_time.ToDatetime(plane.clock().tzinfo)
+
+
+# Beside those who wait
+
+
+async def test_what_fits_is_placed_at_once_while_others_wait(plane: Control) -> None:
+    """Also where nothing may wait any more: neither the sessions that wait nor the bound of the queue concern it."""
+    await plane.apply(version(needs=Needs(device_names=["NVIDIA B300"])), application="rare")
+    agent = await plane.agent("node-a", gpu("A"), gpu("B", name="NVIDIA B300"))
+    await plane.plane.placing._work.claim()
+    await plane.place()
+    await plane.running(agent, application="rare")
+    object.__setattr__(plane.settings, "queue_limit", 2)
+    await plane.create(application="rare")
+    await plane.place()
+    full = await plane.rest("POST", "/stream", json={"application": "rare"})
+
+    fits = await plane.create()
+
+    assert problem(full)["reason"] == "QUEUE_FULL"
+    assert (fits.state, fits.node) == (State.STARTING, "node-a")
+
+
+async def test_a_session_that_waits_comes_before_one_that_is_created(plane: Control) -> None:
+    """Of what has just become free: the new one is behind it in the queue."""
+    agent = await plane.agent("node-a", gpu("A"))
+    running = await plane.running(agent)
+    waiting = await plane.create()
+    await plane.place()
+    await agent.report(await agent.assignment(running.session_id), "EXITED", exit_code=0)
+    await plane.plane.placing._cache.read()
+
+    later = await plane.create()
+    await plane.place()
+
+    assert (await plane.get(waiting.session_id)).state == State.STARTING
+    assert (await plane.get(later.session_id)).queue.position == 1
+
+
+async def test_one_developer_leaves_places_for_the_next_one(plane: Control) -> None:
+    """A thousand creations of what is not there are refused or set aside; another's are placed, and may wait."""
+    await plane.apply(version(needs=Needs(device_names=["NVIDIA B300"])), application="rare")
+    object.__setattr__(plane.settings, "queue_limit", 40)
+    await plane.agent("node-a", *[gpu(f"GPU-{number}") for number in range(8)])
+    ann, bob = await plane.token(subject="ann"), await plane.token(subject="bob")
+    await plane.plane.placing._work.claim()
+    await plane.place()
+
+    answers = [
+        await plane.rest("POST", "/stream", token, json={"application": name})
+        for token, name, times in ((ann, "rare", 100), (bob, "fake", 8), (bob, "rare", 100))
+        for _ in range(times)
+    ]
+    of_ann, placed, of_bob = answers[:100], answers[100:108], answers[108:]
+
+    assert [sum(each.is_success for each in some) for some in (of_ann, placed, of_bob)] == [20, 8, 10]
+    assert {each.json()["state"] for each in placed} == {"STARTING"}
+    refused = problem(of_ann[-1])
+    assert refused["reason"] == "QUEUE_FULL"
+    assert refused["message"] == (
+        "20 sessions that you created are waiting already; the other places of the queue, which has 40, are kept for "
+        "others. Try again in a minute."
+    )
+
+
+async def test_one_user_of_a_service_leaves_places_for_its_others(plane: Control) -> None:
+    """A portal creates with one token for all of its users."""
+    object.__setattr__(plane.settings, "queue_limit", 40)
+    portal = await plane.token("SERVICE", "portal")
+
+    async def created(username: str) -> int:
+        answers = [
+            await plane.rest("POST", "/stream", portal, json={"application": "fake", "username": username})
+            for _ in range(40)
+        ]
+        return sum(each.is_success for each in answers)
+
+    assert [await created(name) for name in ("ann", "bob", "cem")] == [14, 4, 2]

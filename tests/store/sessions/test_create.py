@@ -149,17 +149,36 @@ async def test_the_queue_is_counted_for_those_that_wait(store: Store) -> None:
     asked = Request("ann", "k1", b"body")
     answers = await create_all(
         store,
-        creation_of(queue_limit=2),
-        creation_of(queue_limit=2, placement=place(0)),
-        creation_of(queue_limit=2, placement=place(0)),
-        creation_of(queue_limit=2, session_id="full", request=asked),
-        creation_of(queue_limit=2, placement=place(1)),
+        creation_of(queue_limit=3),
+        creation_of(queue_limit=3, placement=place(0)),
+        creation_of(queue_limit=3, placement=place(0)),
+        creation_of(queue_limit=3, session_id="full", request=asked),
+        creation_of(queue_limit=3, placement=place(1)),
     )
 
     assert outcomes(answers) == ["WAITING", "PLACED", "DISPLACED", "QUEUE_FULL", "PLACED"]
     assert await store.read(lambda tx: session_rows.get(tx, "full")) is None
-    [later] = await create_all(store, creation_of(queue_limit=3, session_id="later", request=asked))
+    [later] = await create_all(store, creation_of(queue_limit=5, session_id="later", request=asked))
     assert made(later).session.session_id == "later"
+
+
+async def test_a_caller_may_have_as_many_waiting_as_places_are_left(store: Store) -> None:
+    """In one commit as in several: one alone has half, the next half of the rest, its users likewise."""
+
+    async def waiting(*users: str, caller: str, each: int) -> int:
+        given = [
+            creation_of(queue_limit=24, created_by=caller, username=user or caller)
+            for user in users
+            for _ in range(each)
+        ]
+        answers = [*await create_all(store, *given[::2]), *await create_all(store, *given[1::2])]
+        return outcomes(answers).count("WAITING")
+
+    assert await waiting("", caller="ann", each=24) == 12
+    assert await waiting("u1", caller="portal", each=24) == 4
+    assert await waiting("u2", caller="portal", each=24) == 2
+    assert await waiting("", caller="bob", each=24) == 3
+    assert await waiting("", caller="cem", each=1) == 1
 
 
 async def test_a_version_that_was_deleted_starts_nothing(store: Store) -> None:

@@ -41,7 +41,7 @@ def history(tx: Transaction) -> None:
         asked.append(
             creation_of(
                 now=NOW + timedelta(seconds=number // 2),
-                queue_limit=HISTORY + 1,
+                queue_limit=10**9,
                 application=chance.choice(["usd-viewer", "usd-viewer", "kit-108", "composer"]),
                 username=f"{chance.choice(['ann', 'bob', 'Cleo'])}{number % 5}@example.com",
                 labels=labels,
@@ -193,7 +193,7 @@ async def test_more_names_than_are_compared_one_by_one_are_found_all_the_same(st
         add_version(tx)
         asked = [
             creation_of(
-                queue_limit=users,
+                queue_limit=10**9,
                 username=f"Guest{number}",
                 labels={"ticket": f"T_{number}"} if number < tickets else {},
             )

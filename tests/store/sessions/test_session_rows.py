@@ -50,11 +50,11 @@ async def test_a_new_session_is_pending_with_everything_it_was_given(store: Stor
 async def test_the_queue_is_bounded(store: Store) -> None:
     """Only waiting sessions count, and what is refused leaves nothing behind."""
     await running(store)
-    for _ in range(2):
-        await store.write(lambda tx: create(tx, queue_limit=2))
+    for caller in ("ann", "bob"):
+        await store.write(lambda tx: create(tx, created_by=caller, queue_limit=2))  # noqa: B023
 
     with pytest.raises(errors.Exhausted, match="2 sessions are waiting already") as caught:
-        await store.write(lambda tx: create(tx, session_id="third", queue_limit=2))
+        await store.write(lambda tx: create(tx, session_id="third", created_by="cem", queue_limit=2))
 
     assert (caught.value.reason, caught.value.retry_after_s) == ("QUEUE_FULL", 60)
     assert await store.read(lambda tx: session_rows.get(tx, "third")) is None

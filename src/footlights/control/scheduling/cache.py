@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from footlights.control.scheduling import crash_loops, quarantine, views
 from footlights.control.scheduling.crash_loops import CrashBlocks
@@ -32,6 +32,10 @@ class SlotHold:
 
     choice: SlotChoice | None
     """None where nothing fits or nothing may be chosen."""
+    waits: bool = False
+    """Set by who writes the session, where it got no slots."""
+    told: Mapping[str, Any] = field(default_factory=dict)
+    """What the session is told of its wait, as its row keeps it; empty where that is not known yet."""
     confirmed: bool = False
 
     def confirm(self) -> None:
@@ -148,6 +152,14 @@ class FleetCache:
     def place(self, wish: Wish) -> SlotChoice | None:
         """Choose slots for a wish and hold them until ``holding`` ends."""
         return self._index.place(wish)
+
+    def fits(self, wish: Wish) -> bool:
+        """Return whether a wish would be placed now, without taking anything."""
+        return self._index.choose(wish) is not None
+
+    def unserved(self, wish: Wish) -> tuple[WaitReason, ...]:
+        """Say which needs of a wish no node could ever meet; empty where one could, or there is no node."""
+        return self._index.unserved(wish)
 
     def reasons(self, wish: Wish) -> tuple[WaitReason, ...]:
         """Count the reasons against a wish over all devices, most frequent first."""

@@ -16,8 +16,8 @@ import structlog
 from footlights import errors, ids, scheduler
 from footlights.control.replication.work_lease import LeaderLease, LeaseSuperseded
 from footlights.control.scheduling import pending
-from footlights.control.scheduling.pending import Outlook, QueuePass, Wishes
-from footlights.control.scheduling.queue_places import QueuePlaces
+from footlights.control.scheduling.pending import Outlook, QueuePass, WaitingWishes, Wishes
+from footlights.control.scheduling.queue_places import QueuePlaces, place_of
 from footlights.store.launches import launch_rows, slots
 from footlights.store.launches.launch_rows import PlacementDecision
 from footlights.store.sessions import session_rows
@@ -76,8 +76,7 @@ class PlacementLoop:
         self._places = QueuePlaces()
         self._failed: dict[str, float] = {}
         """Session -> when it is tried again."""
-        self._waiting = True
-        """Whether any session waits, as far as is known."""
+        self._ahead = WaitingWishes()
         self._changes = bus.placing.subscribe(pending=True)
 
     async def run(self) -> None:
@@ -90,17 +89,23 @@ class PlacementLoop:
     def hold(self, wish: scheduler.Wish) -> Iterator[SlotHold]:
         """Choose slots for a session that is being created, and hold them while the body writes it.
 
-        Nothing is chosen where another process places, where any session waits already, or where nothing fits. The
-        body calls ``confirm`` once the leases are in the store; without it they may be or not, and the node is read
-        again.
+        Nothing is chosen where another process places, where a session that waits already would be placed now, or where
+        nothing fits; where nothing ever could, it says so. The body calls ``confirm`` once the leases are in the store;
+        without it they may be or not, and the node is read again. It sets ``waits`` where the session got none.
         """
-        may = not self._waiting and self._work.held and self._cache.fresh
+        known = self._work.held and self._cache.fresh
+        unserved = self._cache.unserved(wish) if known else ()
+        may = known and not unserved and not self._ahead.come_first(self._cache)
         with self._cache.holding([self._cache.place(wish) if may else None]) as [hold]:
+            hold.told = place_of(0, None, unserved) if unserved else {}
             yield hold
+            if hold.waits:
+                self._ahead.add(wish)
 
     async def place_once(self) -> int:
         """Make one pass; return how many sessions were placed."""
         started, began, now = time.perf_counter(), self._monotonic(), self._clock()
+        self._ahead.begin()
         await self._cache.read()
         self._failed = {name: until for name, until in self._failed.items() if until > began}
         whole = began - self._whole_at >= self.WHOLE_QUEUE_SHARE * self._whole_took
@@ -109,14 +114,14 @@ class PlacementLoop:
         placed, changed, last = 0, False, None
         while True:
             page = await self._store.read(partial(pending.read_page, after=last, now=now))
-            self._waiting = self._waiting or bool(page.rows)
             decisions = list(queue.decide(page))
             placed += await self._begin([(each.row, each.choice) for each in decisions if each.choice is not None])
             changed |= await self._tell(queue, page, decisions, now)
             if page.following is None or not whole:
                 break
             last = page.following
-        self._waiting = queue.waiting > 0 or page.following is not None
+        if whole or page.following is None:
+            self._ahead.replace(list(queue.wishes.values()))
         if whole:
             self._whole_at, self._whole_took = began, 0.0 if last is None else time.perf_counter() - started
             self._places.end_of_queue()
@@ -136,6 +141,7 @@ class PlacementLoop:
             if await self._work.claim():
                 if not held:
                     self._cache.forget()
+                    self._ahead.forget()
                 await self.place_once()
         except LeaseSuperseded:
             self._work.lost()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from statistics import median
 from typing import TYPE_CHECKING
@@ -124,11 +124,15 @@ class Decision:
     choice: SlotChoice | None
     """The slots that are held for it; None where it waits."""
     position: int = 0
-    """Among those that wait; 1 is next."""
+    """Among those that wait in line; 1 is next, 0 where it is set aside."""
+    number: int = 0
+    """Among all that are not placed, in the order in which they are tried."""
 
 
 class QueuePass:
     """One pass over the queue: decides on its pages, in order.
+
+    What no node could ever serve is set aside: it is tried like the others, and stands in nobody's way.
 
     Within a pass slots only become fewer. So once a session of a group fits nowhere, the others of that group, which
     want the same, are not tried: a pass over 50,000 of them costs little more than reading them.
@@ -139,22 +143,33 @@ class QueuePass:
         self._chooser, self._wishes, self._failed = chooser, wishes, failed
         self._full: set[Group] = set()
         self._reasons: dict[Group, tuple[WaitReason, ...]] = {}
+        self._unserved: dict[Group, tuple[WaitReason, ...]] = {}
+        self._in_line = 0
         self.waiting = 0
-        """How many have been told to wait so far."""
+        """How many were not placed so far."""
+        self.wishes: dict[object, Wish] = {}
+        """What those want that may be placed as soon as they fit; one of each group."""
 
     def decide(self, page: QueuePage) -> Iterator[Decision]:
         """Decide on the next page; slots are held for each choice as it is returned."""
         self._reasons.clear()
         for row in page.rows:
             choice = self._choose(row, page.avoid.get(row.session_id))
+            position = 0
             if choice is None:
                 self.waiting += 1
-            yield Decision(row, choice, self.waiting)
+                self._note(row, page.avoid.get(row.session_id))
+                if not self._aside(row):
+                    self._in_line += 1
+                    position = self._in_line
+            yield Decision(row, choice, position, self.waiting)
 
     def reasons(self, row: PendingSession, avoid: Avoid | None) -> tuple[WaitReason, ...]:
         """Say why a session of the page that was decided on last waits."""
         if row.session_id in self._failed:
             return FAILED
+        if why := self._aside(row):
+            return why
         group = group_of(row)
         if avoid or group not in self._reasons:
             wish = self._wishes.of(row, avoid or {}, self._chooser.crashes)
@@ -163,6 +178,21 @@ class QueuePass:
                 return reasons
             self._reasons[group] = reasons
         return self._reasons[group]
+
+    def _note(self, row: PendingSession, avoid: Avoid | None) -> None:
+        key = row.session_id if avoid else group_of(row)
+        if key in self.wishes or row.session_id in self._failed or len(self.wishes) > WaitingWishes.MOST:
+            return
+        wish = self._wishes.of(row, avoid or {}, self._chooser.crashes)
+        if wish is not None:
+            self.wishes[key] = wish
+
+    def _aside(self, row: PendingSession) -> tuple[WaitReason, ...]:
+        group = group_of(row)
+        if group not in self._unserved:
+            wish = self._wishes.of(row, {}, self._chooser.crashes)
+            self._unserved[group] = () if wish is None else self._chooser.unserved(wish)
+        return self._unserved[group]
 
     def _choose(self, row: PendingSession, avoid: Avoid | None) -> SlotChoice | None:
         group = group_of(row)
@@ -175,6 +205,57 @@ class QueuePass:
         if choice is None and not avoid:
             self._full.add(group)
         return choice
+
+
+class WaitingWishes:
+    """What the sessions that wait want, as of the last pass, and those that were created since.
+
+    A session that is created may take what fits it at once only where none of those would: what waits comes first.
+    """
+
+    MOST = 128
+    """So many different ones are compared with each creation; beyond it a creation waits for the next pass."""
+
+    def __init__(self) -> None:
+        """Know nothing."""
+        self._known = False
+        self._wishes: tuple[Wish, ...] = ()
+        self._fresh: list[Wish] = []
+        self._older: list[Wish] = []
+        self._crashes: CrashBlocks | None = None
+
+    def begin(self) -> None:
+        """Note that a pass begins: it may read what was added before the last one began, and not what comes later."""
+        self._older, self._fresh = self._fresh, []
+
+    def replace(self, wishes: Sequence[Wish]) -> None:
+        """Note what waits after a pass over the whole queue."""
+        self._known = len(wishes) <= self.MOST
+        self._wishes, self._crashes = tuple(wishes) if self._known else (), None
+
+    def add(self, wish: Wish) -> None:
+        """Note that a session which is being created will wait."""
+        self._fresh.append(wish)
+        if len(self._fresh) > self.MOST:
+            self.forget()
+
+    def forget(self) -> None:
+        """Know nothing until the next pass over the whole queue."""
+        self._known, self._wishes = False, ()
+        self._fresh.clear()
+        self._older.clear()
+
+    def come_first(self, chooser: FleetCache) -> bool:
+        """Return whether any of them would be placed now, or that is not known."""
+        if not self._known:
+            return True
+        if self._crashes is not chooser.crashes:
+            self._crashes = chooser.crashes
+            self._wishes = tuple(
+                replace(wish, crashes=self._crashes.of(wish.application, wish.application_version))
+                for wish in self._wishes
+            )
+        return any(chooser.fits(wish) for each in (self._wishes, self._fresh, self._older) for wish in each)
 
 
 @dataclass(frozen=True, slots=True)

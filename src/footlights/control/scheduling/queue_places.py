@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from footlights.control.scheduling.pending import Decision, Outlook
     from footlights.scheduler import WaitReason
@@ -29,7 +29,7 @@ class QueuePlaces:
 
     def __init__(self) -> None:
         self._told_until = 0
-        """The position until which those far behind were told in this round."""
+        """The number until which those far behind were told in this round."""
         self._new_left = self._far_left = 0
 
     def start(self, *, far: bool) -> None:
@@ -47,28 +47,33 @@ class QueuePlaces:
         """Return what sessions are to be told, as their rows keep it, where that has changed."""
         found = []
         for decision in waiting:
-            row, position = decision.row, decision.position
-            far = position > NEAR and bool(row.queue)
-            if far and (self._far_left <= 0 or position <= self._told_until):
+            row, number = decision.row, decision.number
+            far = number > NEAR and bool(row.queue)
+            if far and (self._far_left <= 0 or number <= self._told_until):
                 continue
-            if not row.queue and position > NEAR and self._new_left <= 0:
+            if not row.queue and number > NEAR and self._new_left <= 0:
                 continue
-            why = reasons(row)
-            place = {
-                "position": position,
-                "eta_s": outlook.eta_s(position),
-                # A replica of the release before shows these.
-                "reasons": [each.text for each in why],
-                "wait_reasons": [list(each) for each in why],
-            }
+            eta_s = outlook.eta_s(decision.position) if decision.position else None
+            place = place_of(decision.position, eta_s, reasons(row))
             if far:
-                self._told_until = position
+                self._told_until = number
             if not _differs(row.queue, place):
                 continue
             found.append((row, place))
             self._far_left -= far
             self._new_left -= not row.queue
         return found
+
+
+def place_of(position: int, eta_s: float | None, why: Sequence[WaitReason]) -> dict[str, Any]:
+    """Return what a session is told, as its row keeps it; ``position`` is 0 where it is set aside."""
+    return {
+        "position": position,
+        "eta_s": eta_s,
+        # A replica of the release before shows these.
+        "reasons": [each.text for each in why],
+        "wait_reasons": [list(each) for each in why],
+    }
 
 
 def _differs(known: Mapping[str, Any], fresh: Mapping[str, Any]) -> bool:

@@ -65,7 +65,7 @@ class SessionRow(NamedTuple):
     launch_count: int = 0
     failures: int = 0
     queue: Json = {}  # noqa: RUF012
-    """``position``, ``eta_s``, ``reasons``, ``wait_reasons``. Written by the scheduling loop."""
+    """``position``, ``eta_s``, ``reasons``, ``wait_reasons``. Position 0: it is set aside. Written by scheduling."""
 
     state: str = "PENDING"
     """Derived from intent and launch; written with them in one transaction."""
@@ -149,6 +149,7 @@ SESSION = table(
     partial_index("ix_session_ended_id", "ended_time IS NOT NULL", "ended_time", "session_id"),
     partial_index("ix_session_end_reason", "ended_time IS NOT NULL", "end_reason", *_ORDER),
     partial_index("ix_session_pending", "state = 'PENDING'", text("priority DESC"), *_ORDER),
+    partial_index("ix_session_waiting_caller", "state = 'PENDING'", "created_by", "username"),
 )
 REMOVAL = table("removal", RemovalRow, Index("ix_removal_time", "removed_time"))
 SESSION_LABEL = table("session_term", SessionLabelRow, sqlite_with_rowid=False)

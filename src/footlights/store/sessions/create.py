@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -31,10 +32,10 @@ class Creation:
     """A session to be created."""
 
     values: Mapping[str, Any]
-    """The columns that its caller gives; the others get their defaults."""
+    """The columns that its caller gives; the others get their defaults. With ``queue`` where it is known already."""
     now: datetime
     queue_limit: int
-    """How many sessions may wait, this one included."""
+    """How many sessions may wait, this one included; of these its caller has a share."""
     request: Request | None = None
     placement: ChosenSlots | None = None
     """Where it is to be launched at once; None lets it wait for placing."""
@@ -66,7 +67,8 @@ def create_all(tx: Transaction, creations: Sequence[Creation]) -> list[Created |
     """Create sessions and answer for each.
 
     An answer is an ``errors.AlreadyExists`` where the request's key was used for another request, an
-    ``errors.Conflict`` where the version was deleted, ``errors.Exhausted`` where the queue is full.
+    ``errors.Conflict`` where the version was deleted, ``errors.Exhausted`` where the queue is full or its caller has as
+    much of it as one may have.
 
     Of creations with one request key the first creates and the others find what it made. The queue is counted once,
     after those that were placed; leases are decided by the database, each by its unique index.
@@ -95,6 +97,7 @@ class _Batch:
         self._following: dict[int, int] = {}
         self._revisions: dict[int, int] = {}
         self._waiting = 0
+        self._shares: Counter[tuple[str, str]] = Counter()
 
     def claim_requests(self) -> None:
         wanted = []
@@ -151,17 +154,30 @@ class _Batch:
             self._tx.execute(delete(SESSION).where(SESSION.c.session_id.in_(displaced)))
 
     def insert_waiting(self) -> None:
+        self._count_shares()
         for number in list(self._open):
-            if self._waiting >= self._creations[number].queue_limit:
-                self._answer(number, _queue_full(self._waiting, self._creations[number].queue_limit))
-            else:
-                self._waiting += 1
+            values, most = self._creations[number].values, self._creations[number].queue_limit
+            caller, user = values["created_by"], values["username"]
+            of_caller, of_user = self._shares[caller, ""], self._shares[caller, user]
+            if refusal := _queue_refusal(most, self._waiting, of_caller, of_user if user != caller else 0):
+                self._answer(number, refusal)
+                continue
+            self._waiting += 1
+            self._shares[caller, ""] += 1
+            self._shares[caller, user] += 1
         self._give_revisions(self._open)
         sessions = {number: self._row(number, None) for number in self._open}
         _insert_sessions(self._tx, sessions.values())
         for number, session in sessions.items():
             outcome = Outcome.WAITING if self._creations[number].placement is None else Outcome.DISPLACED
             self._answer(number, Created(outcome, session))
+
+    def _count_shares(self) -> None:
+        """Count what waits already for the callers whose creations are to wait, in all and for each user."""
+        callers = {self._creations[number].values["created_by"] for number in self._open}
+        for caller, user, waiting in self._tx.execute(_SHARES, {"callers": list(callers)}) if callers else ():
+            self._shares[caller, ""] += waiting
+            self._shares[caller, user] += waiting
 
     def give_requests_back(self) -> None:
         """Remove the keys of what was refused: it may be tried again."""
@@ -219,9 +235,27 @@ class _Batch:
         return SessionRow(**row)
 
 
-def _queue_full(waiting: int, queue_limit: int) -> errors.Exhausted:
+def _queue_refusal(queue_limit: int, waiting: int, of_caller: int, of_user: int) -> errors.Exhausted | None:
+    """Say why one more session may not wait; None where it may.
+
+    A caller may have as many waiting as there are places left: so one alone has half of the queue, and however many
+    there are, some places stay for the next one. Within what a caller may still have, the same holds for each of the
+    users that it creates sessions for.
+    """
+    left = queue_limit - waiting
+    if left <= 0:
+        return _queue_full(f"{waiting} sessions are waiting already, as many as the queue holds.", queue_limit)
+    kept = f"the other places of the queue, which has {queue_limit}, are kept for others."
+    if of_caller >= left:
+        return _queue_full(f"{of_caller} sessions that you created are waiting already; {kept}", queue_limit)
+    if of_user and of_user >= left - of_caller:
+        return _queue_full(f"{of_user} sessions of this user are waiting already; {kept}", queue_limit)
+    return None
+
+
+def _queue_full(problem: str, queue_limit: int) -> errors.Exhausted:
     return errors.Exhausted(
-        f"{waiting} sessions are waiting already, as many as the queue holds. Try again in a minute.",
+        f"{problem} Try again in a minute.",
         reason=errors.Reason.QUEUE_FULL,
         metadata={"queue_limit": str(queue_limit)},
         retry_after_s=60,
@@ -240,6 +274,13 @@ _WAITING = (
         .subquery()
     )
     .scalar_subquery()
+)
+_SHARES = (
+    select(SESSION.c.created_by, SESSION.c.username, func.count())
+    .where(
+        SESSION.c.state == SessionState.PENDING.value, SESSION.c.created_by.in_(bindparam("callers", expanding=True))
+    )
+    .group_by(SESSION.c.created_by, SESSION.c.username)
 )
 # Removing a version waits for those that read it here, and then counts the sessions that were created of it.
 _LOOK = (

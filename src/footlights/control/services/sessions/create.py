@@ -96,7 +96,7 @@ class SessionCreator:
             return await self._writes.validate(partial(self._try, creation=creation), call)
         with self._placing.hold(self._wish(values["session_id"], request.application, resolved)) as hold:
             creation = Creation(
-                values,
+                values | {"queue": dict(hold.told)},
                 self._clock(),
                 self._settings.queue_limit,
                 request=key,
@@ -105,6 +105,7 @@ class SessionCreator:
             made = await self._write(creation)
             if made.outcome is Outcome.PLACED:
                 hold.confirm()
+            hold.waits = made.outcome in (Outcome.WAITING, Outcome.DISPLACED)
         if made.outcome is Outcome.KNOWN:
             return await self._replay(made.session, call)
         log.info(
@@ -122,6 +123,9 @@ class SessionCreator:
             self._bus.sessions.publish()
             name = self._board.device_name(hold.choice)
             return session_message(made.session, made.launch, device_name=name, origin=self._origin)
+        if hold.told:
+            self._bus.sessions.publish()
+            return session_message(made.session, origin=self._origin)
         return await self._first_decision(made.session)
 
     async def _known(self, key: Request) -> SessionRow | None:

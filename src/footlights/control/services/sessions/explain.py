@@ -60,7 +60,7 @@ def explain(snapshot: FleetSnapshot, resolved: Resolved, priority: int) -> sessi
     before = replace(snapshot.queue, rows=snapshot.queue.rows[:ahead])
     wishes = pending.Wishes(Supervisor()).of_page(before, snapshot.crashes)
     answer = explanation(nodes, wish, wishes, snapshot.outlook)
-    if not answer.fits:
+    if answer.queue_position:
         answer.queue_position += ahead - len(wishes)  # those that cannot be read wait as well
     return answer
 
@@ -70,7 +70,8 @@ def explanation(
 ) -> session_pb2.ExplainPlacementResponse:
     """Return verdicts on a wish, some for each outcome, counts over all nodes, and the place and wait in the queue."""
     index = scheduler.Index(nodes)
-    reasons = index.reasons(wish)
+    unserved = index.unserved(wish)
+    reasons = unserved or index.reasons(wish)
     answer = session_pb2.ExplainPlacementResponse(
         node_count=len(nodes),
         reasons=[each.text for each in reasons],
@@ -85,7 +86,9 @@ def explanation(
                 reason=device.verdict.reason,
                 message=device.verdict.message,
             )
-    waiting = sum(index.place(each) is None for each in ahead)
+    if unserved:
+        return answer
+    waiting = sum(index.place(each) is None and not index.unserved(each) for each in ahead)
     choice = index.place(wish)
     if choice is not None:
         answer.fits, answer.node, answer.device = True, choice.node, choice.device

@@ -155,13 +155,20 @@ def _queue(message: session_pb2.Session, queue: Mapping[str, Any]) -> None:
     message.queue.SetInParent()
     if queue:
         message.queue.position = queue["position"]
+        message.queue.set_aside = not queue["position"]
         message.queue.reasons.extend(queue["reasons"])
         message.queue.wait_reasons.extend(wait_reason(WaitReason(*each[:4])) for each in queue.get("wait_reasons", ()))
         if queue["eta_s"] is not None:
             message.queue.eta.CopyFrom(duration(queue["eta_s"]))
             message.queue.estimated_wait_duration.CopyFrom(message.queue.eta)
         if not message.status_message:
-            message.status_message = f"Waits for a device: {', '.join(queue['reasons'])}."
+            message.status_message = _waits(message.queue)
+
+
+def _waits(queue: session_pb2.Session.Queue) -> str:
+    if queue.set_aside:
+        return f"Set aside: {queue.wait_reasons[0].message}. It is placed when a node that could serve it joins."
+    return f"Waits for a device: {', '.join(queue.reasons)}."
 
 
 def _launch(

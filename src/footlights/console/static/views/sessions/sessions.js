@@ -179,7 +179,7 @@ function Doing({ session }) {
   useNow({ running: state === "STARTING" });
   if (state === "PENDING") {
     const eta = seconds(queue?.estimated_wait_duration);
-    return html`<span>${queue?.position ? `${ordinal(queue.position)} in the queue` : "In the queue"}${eta !== null ? `, about ${span(Math.round(eta))}` : ""}</span>
+    return html`<span>${queue?.position ? `${ordinal(queue.position)} in the queue` : queue?.set_aside ? "Set aside" : "In the queue"}${eta !== null ? `, about ${span(Math.round(eta))}` : ""}</span>
       <span class="under">${queue?.wait_reasons?.[0]?.message ?? session.status_message}</span>`;
   }
   if (state === "STARTING") return html`<${Progress} session=${session} />`;

@@ -47,7 +47,7 @@ function Queue({ session }) {
   };
   const wait = seconds(estimate);
   return html`<div class="queue">
-    <p class="queue-line">${position ? html`<strong>${position === 1 ? "Next" : `Number ${position}`}</strong> in the queue` : "In the queue"}
+    <p class="queue-line">${position ? html`<strong>${position === 1 ? "Next" : `Number ${position}`}</strong> in the queue` : session.queue?.set_aside ? "Set aside" : "In the queue"}
       ${wait !== null && html`, about <strong>${span(Math.round(wait))}</strong>`}</p>
     ${session.status_message && html`<p class="waiting-why">${session.status_message}</p>`}
     ${reasons.length > 0 && html`<ul class="reasons">${reasons.map((one) => html`<li key=${one.reason}><${Reason} of=${one} /></li>`)}</ul>`}
