@@ -288,8 +288,13 @@ class Session(_message.Message):
         REASONS_FIELD_NUMBER: _builtins.int
         WAIT_REASONS_FIELD_NUMBER: _builtins.int
         ESTIMATED_WAIT_DURATION_FIELD_NUMBER: _builtins.int
+        SET_ASIDE_FIELD_NUMBER: _builtins.int
         position: _builtins.int
-        """Output only. 1 is next."""
+        """Output only. 1 is next; 0 if it is not known yet, or the session is set aside."""
+        set_aside: _builtins.bool
+        """Output only. Whether no known node could ever serve it, free or not: `wait_reasons` says which need is not met.
+        It stands in nobody's way, and is placed when a node joins that could.
+        """
         @_builtins.property
         @_deprecated("""This field has been marked as deprecated using proto field options.""")
         def eta(self) -> _duration_pb2.Duration:
@@ -318,10 +323,11 @@ class Session(_message.Message):
             reasons: _abc.Iterable[_builtins.str] | None = ...,
             wait_reasons: _abc.Iterable[Global___Session.WaitReason] | None = ...,
             estimated_wait_duration: _duration_pb2.Duration | None = ...,
+            set_aside: _builtins.bool = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["estimated_wait_duration", b"estimated_wait_duration", "eta", b"eta"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["estimated_wait_duration", b"estimated_wait_duration", "eta", b"eta", "position", b"position", "reasons", b"reasons", "wait_reasons", b"wait_reasons"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["estimated_wait_duration", b"estimated_wait_duration", "eta", b"eta", "position", b"position", "reasons", b"reasons", "set_aside", b"set_aside", "wait_reasons", b"wait_reasons"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1639,7 +1645,7 @@ class ExplainPlacementResponse(_message.Message):
     device: _builtins.str
     """The device it would be placed on."""
     queue_position: _builtins.int
-    """Its position in the queue, if it would wait."""
+    """Its position in the queue, if it would wait; 0 if no known node could ever serve it."""
     node_count: _builtins.int
     """Number of all nodes."""
     @_builtins.property
