@@ -7,7 +7,9 @@ The modules of the running process: `main`, `application`, `options`, `failure`,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import re
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -188,6 +190,7 @@ class TestWhep:
                     data="a=candidate:1",
                     headers={"Content-Type": "application/trickle-ice-sdpfrag"},
                 ),
+                http.patch(f"{viewer.whep}/x", data="a=candidate:1", headers={"Content-Type": "text/plain"}),
                 http.delete(f"{viewer.whep}/gone"),
                 http.post(viewer.whep, data="hello", headers=sdp),
                 http.post(viewer.whep, data="", headers=sdp),
@@ -201,7 +204,7 @@ class TestWhep:
                     assert response.headers["Access-Control-Allow-Origin"] == "*"
                     assert "Location" in response.headers["Access-Control-Expose-Headers"]
 
-        assert statuses == [204, 204, 200, 422, 422, 415, 405]
+        assert statuses == [204, 404, 415, 200, 422, 422, 415, 405]
         assert (await viewer.status())["viewers"] == 0
 
     async def test_an_offer_without_video_is_refused(self, viewer: ViewerProcess) -> None:
@@ -373,6 +376,106 @@ async def test_who_watches_is_not_thrown_out(viewer: ViewerProcess) -> None:
                 except WhepRefused:
                     await asyncio.sleep(0.5)
         assert client.connection_state == "connected"
+
+
+class Nat(asyncio.DatagramProtocol):
+    """A router between one player and the viewer, which may forget them and give the player another port."""
+
+    def __init__(self, viewer_port: int) -> None:
+        self._viewer = ("127.0.0.1", viewer_port)
+        self._player: tuple[str, int] | None = None
+        self._ports: list[asyncio.DatagramTransport] = []
+        self.port = 0
+
+    async def open(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._inside, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=("127.0.0.1", 0))
+        self.port = self._inside.get_extra_info("sockname")[1]
+        await self.rebind()
+
+    async def rebind(self) -> None:
+        nat = self
+
+        class Outside(asyncio.DatagramProtocol):
+            def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+                if nat._player is not None:
+                    nat._inside.sendto(data, nat._player)
+
+        loop = asyncio.get_running_loop()
+        for old in self._ports:
+            old.close()
+        outside, _ = await loop.create_datagram_endpoint(Outside, local_addr=("127.0.0.1", 0))
+        self._ports.append(outside)
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        self._player = (addr[0], addr[1])
+        self._ports[-1].sendto(data, self._viewer)
+
+    def close(self) -> None:
+        for port in (self._inside, *self._ports):
+            port.close()
+
+
+async def test_a_player_goes_on_when_its_router_forgets_it(viewer: ViewerProcess) -> None:
+    """Its packets come from another port then: within seconds the picture follows them, without a new offer."""
+    nat = Nat(viewer.media_port)
+    await nat.open()
+    try:
+        async with WhepClient(viewer.whep, through=nat.port) as client:
+            await client.next_frame()
+            await nat.rebind()
+            began = asyncio.get_running_loop().time()
+            while client.connection_state == "connected":
+                client.send(DRAG[0])
+                with contextlib.suppress(TimeoutError):
+                    await client.fresh_frame(timeout=0.5)
+                    if asyncio.get_running_loop().time() - began > 1:
+                        break
+            assert client.connection_state == "connected"
+            assert asyncio.get_running_loop().time() - began < 9
+            await viewer.status_where(lambda s: s["viewers"] == 1)
+    finally:
+        nat.close()
+
+
+async def test_an_ice_restart_is_refused(viewer: ViewerProcess) -> None:
+    """422, as RFC 9725 has it where candidates are taken (204) and restarts are not; the viewer goes on."""
+    headers = {"Content-Type": "application/trickle-ice-sdpfrag"}
+    async with WhepClient(viewer.whep) as client, aiohttp.ClientSession(headers=headers) as http:
+        await client.next_frame()
+        ufrag = re.findall(r"a=ice-ufrag:\S+", client.offer)[0]
+        statuses = []
+        for fragment in (f"{ufrag}\r\na=ice-pwd:x\r\na=candidate:1\r\n", "a=candidate:1\r\n", "a=ice-ufrag:new\r\n"):
+            async with http.patch(client.resource_url, data=fragment, headers={"If-Match": "*"}) as response:
+                statuses.append(response.status)
+        async with http.options(client.resource_url) as response:
+            assert response.headers["Accept-Patch"] == headers["Content-Type"]
+        await client.fresh_frame()
+        await client.delete()
+        async with http.patch(client.resource_url, data="a=candidate:1\r\n") as response:
+            statuses.append(response.status)
+
+    assert statuses == [204, 204, 422, 404]
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    ["", "profile-level-id=42e01f", "packetization-mode=1", "profile-level-id=42001f;level-asymmetry-allowed=1"],
+)
+async def test_h264_with_few_parameters_plays(viewer: ViewerProcess, parameters: str) -> None:
+    """As small players offer it: those that are left out are the usual ones."""
+
+    def reduced(offer: str) -> str:
+        line = rf"a=fmtp:\1 {parameters}\r\n" if parameters else ""
+        payload, *others = re.findall(r"a=rtpmap:(\d+) H264/90000", offer)
+        for other in others:
+            offer = re.sub(rf"a=(rtpmap|fmtp|rtcp-fb):{other} .*\r\n", "", offer)
+        return re.sub(rf"a=fmtp:({payload}) .*\r\n", line, offer)
+
+    async with WhepClient(viewer.whep, codec="H264", changed=reduced) as client:
+        await client.next_frame()
+
+    assert "H264/90000" in client.answer
 
 
 async def test_refused_offers_raise_in_the_test_client(viewer: ViewerProcess) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urljoin
@@ -37,7 +38,8 @@ class WhepClient:
     """One viewer. Entering it posts the offer and waits for the answer; leaving it sends DELETE and closes.
 
     `token` is sent as a bearer token. `codec` ("H264" or "VP8") limits the offer to that codec. `audio` adds an
-    audio m-line. With `keep_resource` leaving does not send DELETE, as a player that crashed.
+    audio m-line. With `keep_resource` leaving does not send DELETE, as a player that crashed. `through` is the UDP
+    port of 127.0.0.1 to send media to, instead of the one that the answer names. `changed` gives the offer to send.
     """
 
     def __init__(
@@ -48,6 +50,8 @@ class WhepClient:
         codec: str | None = None,
         audio: bool = False,
         keep_resource: bool = False,
+        through: int = 0,
+        changed: Callable[[str], str] = str,
     ) -> None:
         self.url = url
         self.answer = ""
@@ -57,6 +61,8 @@ class WhepClient:
         self._codec = codec
         self._audio = audio
         self._keep_resource = keep_resource
+        self._through = through
+        self._changed = changed
         self._frames: asyncio.Queue[Any] = asyncio.Queue(maxsize=3)
         self._news = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
@@ -151,13 +157,15 @@ class WhepClient:
         self._channel.on("message", self._received)
         self._peer.on("track", self._play)
         await self._peer.setLocalDescription(await self._peer.createOffer())
-        self.offer = self._peer.localDescription.sdp
+        self.offer = self._changed(self._peer.localDescription.sdp)
         async with self._http.post(self.url, data=self.offer, headers={"Content-Type": "application/sdp"}) as response:
             body = await response.text()
             if response.status != 201:
                 raise WhepRefused(response.status, body)
             self.location = response.headers["Location"]
         self.answer = body
+        if self._through:
+            body = re.sub(r"(a=candidate:.* udp \d+ \S+) \d+ ", rf"\1 {self._through} ", body)
         await self._peer.setRemoteDescription(RTCSessionDescription(body, "answer"))
 
     def _received(self, raw: str) -> None:

@@ -8,6 +8,9 @@ offers 127.0.0.1. `MediaPort` binds the given port once and lets every aioice co
 * What comes in is sorted as RFC 8445 and RFC 7983 allow: a STUN request names its connection (the first half of
   USERNAME is ours), which also teaches us the sender's address; everything else follows that address.
 
+* A viewer may move: its router forgets it and gives it another port. Once nothing has come from where it was, a request
+  with its password from elsewhere takes its media there, as aioice would not.
+
 Viewers are never called first: as an ICE-lite agent would, the port waits for their checks, so that an offer
 cannot make this process send packets to an address of its choice. A viewer that leaves frees only its own
 entries, so the next one needs no port to become free again.
@@ -32,6 +35,9 @@ BUFFER_BYTES = 1 << 20
 """A key frame leaves in one burst."""
 
 Address = tuple[str, int]
+
+MOVED_AFTER_S = 2.0
+"""After so long a silence a viewer may be elsewhere, in seconds; one that watches is heard every second."""
 
 
 class PortTaken(Exception):
@@ -101,7 +107,7 @@ class MediaPort(asyncio.DatagramProtocol):
             return
         if named is not None:
             self._senders[sender] = lane
-        lane.receive(data, sender)
+        lane.receive(data, sender, asks=named is not None)
 
     def send(self, data: bytes, addr: Address) -> None:
         """Send one datagram, unless the port is closed."""
@@ -123,7 +129,11 @@ class Lane(asyncio.DatagramTransport):
         self._connection = connection
         self._protocol: Any = None
         self._closed = False
-        self.last_received = time.monotonic()
+        self._chosen: Address | None = None
+        """Where aioice sends media."""
+        self._moved_to: Address | None = None
+        """Where it goes instead."""
+        self.last_received = self._heard_there = time.monotonic()
 
     async def gather(self, component: int, addresses: list[str], timeout: int = 5) -> list[Any]:
         """Stands in for `aioice.Connection.get_component_candidates`: one host candidate, the shared port."""
@@ -143,16 +153,28 @@ class Lane(asyncio.DatagramTransport):
         self._connection._protocols.append(protocol)  # noqa: SLF001 - as the method it replaces does
         return [protocol.local_candidate]
 
-    def receive(self, data: bytes, sender: Address) -> None:
-        """A datagram for this connection."""
+    def receive(self, data: bytes, sender: Address, *, asks: bool) -> None:
+        """A datagram for this connection; ``asks``: it is a STUN request."""
         self.last_received = time.monotonic()
+        if sender == (self._moved_to or self._chosen):
+            self._heard_there = self.last_received
+        elif asks and self._chosen and self._is_silent_there() and self._is_its_viewers(data):
+            log.info("a viewer has moved from %s to %s", self._moved_to or self._chosen, sender)
+            self._moved_to, self._heard_there = sender, self.last_received
         if self._protocol is not None and not self._closed:
             self._protocol.datagram_received(data, sender)
 
     def sendto(self, data: Any, addr: Any = None) -> None:
         """Send from the shared port."""
-        if not self._closed:
-            self._port.send(data, addr)
+        if self._closed:
+            return
+        if data[0] > 3:  # DTLS or SRTP, which aioice sends to the address that it has chosen (RFC 7983)
+            if addr != self._chosen:
+                self._chosen, self._moved_to, self._heard_there = addr, None, time.monotonic()
+            addr = self._moved_to or addr
+        elif addr == self._chosen and data[:2] == _REQUEST:
+            addr = self._moved_to or addr
+        self._port.send(data, addr)
 
     def close(self) -> None:
         """Leave the port; it stays open for the others."""
@@ -167,7 +189,20 @@ class Lane(asyncio.DatagramTransport):
         """Whether `close` was called."""
         return self._closed
 
+    def _is_its_viewers(self, data: bytes) -> bool:
+        """Whether a STUN request is of who has this connection's password."""
+        try:
+            message = stun.parse_message(data)
+        except ValueError:
+            return False
+        return bool(message.check_message_integrity(self._connection.local_password.encode()))
 
+    def _is_silent_there(self) -> bool:
+        return time.monotonic() - self._heard_there > MOVED_AFTER_S
+
+
+_REQUEST = b"\x00\x01"
+"""How a STUN binding request begins."""
 _NOT_OURS = frozenset({99, 101, 49, 65})  # EADDRNOTAVAIL, ENETUNREACH on Linux and on macOS
 
 

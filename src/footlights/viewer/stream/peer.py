@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import secrets
 import time
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ CLOSE_DEADLINE = 2.0  # seconds
 
 MIME_TYPES: dict[CodecName, str] = {"h264": "video/H264", "vp8": "video/VP8"}
 CONSTRAINED_BASELINE = "42e0"
+_H264_DEFAULTS = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"
+_UFRAG = re.compile(r"^a=ice-ufrag:(\S+)", re.MULTILINE)
+_H264 = re.compile(r"^a=rtpmap:(\d+) H264/90000\s*$", re.MULTILINE | re.IGNORECASE)
 
 
 class OfferRefused(Exception):
@@ -66,6 +70,7 @@ class ViewerPeer:
         self._lane: Lane | None = None
         self._channels: list[Any] = []
         self._joined = False
+        self._remote_ufrags: frozenset[str] = frozenset()
         self._closing: asyncio.Task[None] | None = None
         self._began = time.monotonic()
 
@@ -82,6 +87,8 @@ class ViewerPeer:
     async def answer(self, offer: str, codecs: list[CodecName]) -> str:
         """Answer an offer with the first of `codecs` that it has. Raises OfferRefused."""
         connection = self._connection
+        offer = _with_h264_parameters(offer)
+        self._remote_ufrags = frozenset(_UFRAG.findall(offer))
         transceiver = connection.addTransceiver(self._track, direction="sendonly")
         transceiver.setCodecPreferences(_preferences(offer, codecs))  # later ones would be ignored
         connection.on("datachannel", self._accept_channel)
@@ -112,6 +119,10 @@ class ViewerPeer:
         answer = str(connection.localDescription.sdp)
         self._track.codec = _agreed_codec(answer, transceiver.mid)
         return answer
+
+    def restarts(self, fragment: str) -> bool:
+        """Whether an SDP fragment asks for an ICE restart: it has another user name than the offer."""
+        return not self._remote_ufrags.issuperset(_UFRAG.findall(fragment))
 
     def send(self, message: dict[str, Any]) -> None:
         """Send a message to the page, on each data channel that is open and read."""
@@ -218,6 +229,19 @@ def _preferences(offer: str, codecs: list[CodecName]) -> list[Any]:
 
 def _compatible(ours: Any, theirs: Any) -> bool:
     return bool(is_codec_compatible(ours, theirs))
+
+
+def _with_h264_parameters(offer: str) -> str:
+    """Add what players leave out of H.264: without it they mean packetization mode 0, and all of them take mode 1."""
+    lines = offer.replace("\r\n", "\n").split("\n")
+    for payload in _H264.findall("\n".join(lines)):
+        at = next((k for k, line in enumerate(lines) if line.startswith(f"a=fmtp:{payload} ")), None)
+        if at is None:
+            at = next(k for k, line in enumerate(lines) if line.startswith(f"a=rtpmap:{payload} "))
+            lines.insert(at + 1, f"a=fmtp:{payload} {_H264_DEFAULTS}")
+        elif "packetization-mode" not in lines[at]:
+            lines[at] = f"{lines[at].rstrip('; ')};packetization-mode=1"
+    return "\r\n".join(lines)
 
 
 def _without_candidates(offer: str) -> str:

@@ -93,6 +93,11 @@ class Viewers:
         if peer is not None:
             await peer.close()
 
+    def restarts(self, resource: str, fragment: str) -> bool | None:
+        """Whether an SDP fragment asks for an ICE restart of a viewer; None where there is none such."""
+        peer = self._peers.get(resource)
+        return None if peer is None else peer.restarts(fragment)
+
     def status(self) -> dict[str, Any]:
         """For `/v1/streaming/status`."""
         progress = self._render.progress

@@ -1,7 +1,8 @@
 """WHEP on the signal port (draft-ietf-wish-whep): an offer in, an answer and a resource out.
 
     POST   /whep             application/sdp -> 201, Location: /whep/{resource}
-    PATCH  /whep/{resource}  trickled candidates -> 204; they are not needed and not read
+    PATCH  /whep/{resource}  trickled candidates -> 204; they are not needed and not read. An ICE restart -> 422, since
+                             it is not supported (RFC 9725, section 4.3.1); 404 when it has ended
     DELETE /whep/{resource}  -> 200, also when it has already ended
 
 The application's own state is never a 400, which players take as "try another way": while the stage is opening, an
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("footlights.viewer.stream.whep")
 
+FRAGMENT = "application/trickle-ice-sdpfrag"
 MAX_OFFER_BYTES = 256 * 1024
 READY_WAIT = 15.0  # seconds
 
@@ -88,12 +90,20 @@ class WhepEndpoint:
         return web.Response(status=200)
 
     async def _patch(self, request: web.Request) -> web.Response:
-        await request.read()
+        if request.content_type != FRAGMENT:
+            return _problem(415, f"Content-Type is {request.content_type!r}: send candidates as {FRAGMENT}")
+        fragment = await request.text()
+        restarts = self._viewers and self._viewers.restarts(request.match_info["resource"], fragment)
+        if restarts is None:
+            return _problem(404, "there is no such viewer, or no more: POST an offer")
+        if restarts:
+            return _problem(422, "ICE restarts are not supported: DELETE this resource, and POST another offer")
         return web.Response(status=204)
 
 
-async def _options(_request: web.Request) -> web.Response:
-    return web.Response(status=204, headers={"Accept-Post": "application/sdp"})
+async def _options(request: web.Request) -> web.Response:
+    accepts = {"Accept-Patch": FRAGMENT} if "resource" in request.match_info else {"Accept-Post": "application/sdp"}
+    return web.Response(status=204, headers=accepts)
 
 
 @web.middleware
