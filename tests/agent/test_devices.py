@@ -21,6 +21,7 @@ from footlights.agent.devices.inventory import DevicesSilent, DeviceWatch, off_l
 from footlights.agent.launches.probes import ApplicationProbes
 from footlights.agent.launches.step import OnDevice
 from footlights.agent.main import Agent
+from footlights.devices.admission import Holding
 from footlights.devices.detect import AutoDevices
 from footlights.devices.fake import FakeDevices
 from footlights.devices.fake_state import FakeProcess
@@ -94,6 +95,38 @@ async def test_a_glance_at_another_device_costs_nothing(
     machine.change(OTHER_GPU, processes=())
     await hub.until(lambda: hub.reports["launch-1"].message == "")
     machine.change(GPU, processes=())
+
+
+async def test_memory_is_kept_for_what_has_just_begun(hub: Hub, node: Node, machine: Machine, fake: Assign) -> None:
+    """Two launches of 30 GiB on 48: the second is refused though nothing is used yet, one of 18 GiB is not."""
+    needs = {"min_memory_bytes": 30 << 30}
+    await hub.until(lambda: hub.connections)
+    await hub.want(fake("first", needs=needs))
+    await hub.until_state("first", LaunchReport.READY)
+    await hub.want(fake("second", slot=1, needs=needs))
+    refused = await hub.until_state("second", LaunchReport.REJECTED)
+    assert refused.reason == "MEMORY"
+    assert "18<30 GiB" in refused.message
+    await hub.want(fake("third", slot=1, needs={"min_memory_bytes": 18 << 30}))
+    await hub.until_state("third", LaunchReport.READY)
+
+
+async def test_what_is_used_of_what_was_promised_is_told(machine: Machine) -> None:
+    """By the pids of each launch, at most what it was promised; with what is left of the encoder, and its limit."""
+    holdings = {GPU: [Holding(10 << 30, True, frozenset({1})), Holding(10 << 30, True, frozenset({2}))]}
+    devices = DeviceWatch(
+        FakeDevices(lambda: machine.state), timeout_s=5, tolerance=Tolerance(256 * MIB), encoder_sessions=4
+    )
+    used = (FakeProcess(1, used_memory_bytes=20 << 30), FakeProcess(2, used_memory_bytes=1 << 30))
+    machine.change(GPU, processes=used, encoder_capacity=40, encoder_sessions=2)
+    await devices.refresh()
+    device, other = devices.to_protos({1, 2}, holdings)
+    assert device.memory_used_bytes == 11 << 30
+    assert (device.encoder_sessions, device.encoder_capacity_percent, device.encoder_session_limit) == (2, 40, 4)
+    assert other.memory_used_bytes == 0
+    machine.change(GPU, processes=None)
+    await devices.refresh()
+    assert not devices.to_protos({1, 2}, holdings)[0].HasField("memory_used_bytes")
 
 
 async def test_an_end_is_not_told_while_the_driver_lists_it(
@@ -337,6 +370,10 @@ def test_noise_is_not_told() -> None:
     assert worth_reporting([before], changed(memory_free_bytes=30 << 30))
     assert worth_reporting([before], changed(utilization_percent=80))
     assert worth_reporting([before], changed(health=Device.UNHEALTHY))
+    assert worth_reporting([before], changed(memory_used_bytes=0)), "it is known now"
+    assert worth_reporting(changed(encoder_capacity_percent=5), changed(encoder_capacity_percent=0))
+    assert not worth_reporting(changed(encoder_capacity_percent=5), changed(encoder_capacity_percent=9))
+    assert worth_reporting(changed(memory_used_bytes=0), changed(memory_used_bytes=4 << 30))
     assert worth_reporting([before], [])
     stranger = changed()
     stranger[0].foreign_processes.add(pid=1, used_memory_bytes=5)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footlights.devices.admission import Need, admit
+from footlights.devices.admission import Holding, Need, Shared, admit, memory_left, memory_used
 from footlights.devices.foreign import Foreign, Occupancy
 from footlights.devices.kinds import DeviceKind
 from footlights.devices.reading import DeviceHealth, DeviceProcess, DeviceReading, HealthReason, ProcessKind
@@ -89,3 +89,84 @@ def test_memory_refusal_is_right_and_reads_right(free: int, needed: int) -> None
         numbers = re.fullmatch(r"MEMORY ([\d.]+)<([\d.]+) [GM]iB", str(refusal))
         assert numbers is not None, str(refusal)
         assert float(numbers[1]) < float(numbers[2])
+
+
+def on(*sizes: tuple[int, int | None]) -> DeviceReading:
+    """A board of 48 GiB with these processes, of which each is known to have so much."""
+    used = sum(size or 0 for _, size in sizes)
+    processes = tuple(DeviceProcess(pid, ProcessKind.COMPUTE, size) for pid, size in sizes)
+    return dataclasses.replace(
+        L40S, memory_total_bytes=48 * GIB, memory_free_bytes=48 * GIB - used, processes=processes, encoder_sessions=0
+    )
+
+
+def holding(memory: int, *pids: int, encoder: bool = False) -> Holding:
+    return Holding(memory, encoder, frozenset(pids))
+
+
+@pytest.mark.parametrize(
+    ("reading", "holdings", "left"),
+    [
+        (on(), [], 48),
+        (on(), [holding(30 * GIB)], 18),
+        (on((7, 10 * GIB)), [holding(30 * GIB, 7)], 18),
+        (on((7, 30 * GIB)), [holding(30 * GIB, 7)], 18),
+        (on((7, 40 * GIB)), [holding(30 * GIB, 7)], 8),
+        (on((7, 4 * GIB)), [holding(30 * GIB)], 14),
+        (on((7, 20 * GIB), (8, 1 * GIB)), [holding(10 * GIB, 7), holding(10 * GIB, 8)], 18),
+        (on((7, 30 * GIB)), [holding(60 * GIB, 7)], 0),
+        (on((7, None)), [holding(30 * GIB, 7)], 18),
+        (dataclasses.replace(on((7, 30 * GIB)), processes=None), [holding(30 * GIB, 7)], 18),
+        (dataclasses.replace(L40S, memory_free_bytes=None, memory_total_bytes=None), [holding(GIB)], None),
+    ],
+)
+def test_what_is_promised_is_kept(reading: DeviceReading, holdings: list[Holding], left: int | None) -> None:
+    """A launch's memory is kept for it from before it uses any, and counted once when it does. What it takes
+    beyond, and what a foreign process has, is counted beside it."""
+    found = memory_left(reading, Shared(holdings))
+    assert found == (None if left is None else left * GIB)
+
+
+def test_two_of_thirty_do_not_fit_forty_eight() -> None:
+    """The second is refused although nothing is used yet; one that fits beside the first is not."""
+    first = Shared([holding(30 * GIB)])
+    assert str(admit(on(), Need(30 * GIB), shared=first)) == "MEMORY 18<30 GiB"
+    assert admit(on(), Need(18 * GIB), shared=first) is None
+    unseen = Shared([holding(30 * GIB, 7)], pids_visible=False)
+    assert str(admit(on((7, 30 * GIB)), Need(19 * GIB), shared=unseen)) == "MEMORY 18<19 GiB"
+
+
+def test_what_is_used_of_a_promise() -> None:
+    """At most the promise; unknown where one process' memory is."""
+    assert memory_used(on((7, 20 * GIB), (8, GIB)), [holding(10 * GIB, 7), holding(10 * GIB, 8)]) == 11 * GIB
+    both = dataclasses.replace(
+        on((7, GIB)), processes=(*(on((7, GIB)).processes or ()), *(on((7, GIB)).processes or ()))
+    )
+    assert memory_used(both, [holding(10 * GIB, 7)]) == GIB
+    assert memory_used(on((7, None)), [holding(GIB, 7)]) is None
+    assert memory_used(on((7, None)), [holding(GIB, 8)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("running", "capacity", "limit", "promised", "full"),
+    [
+        (None, None, None, 9, False),
+        (0, 0, None, 0, False),
+        (3, 40, None, 0, False),
+        (3, 0, None, 0, True),
+        (0, 100, 2, 1, False),
+        (0, 100, 2, 2, True),
+        (2, 90, 2, 0, True),
+        (None, None, 2, 2, True),
+    ],
+)
+def test_a_full_encoder(
+    running: int | None, capacity: int | None, limit: int | None, promised: int, full: bool
+) -> None:
+    """No session that encodes is begun where the driver says that nothing is left, or the operator's limit is reached;
+    promised sessions count before they encode. A driver that knows nothing says 0 of an idle encoder."""
+    reading = dataclasses.replace(on(), encoder_sessions=running, encoder_capacity_percent=capacity)
+    others = Shared([holding(0, encoder=True)] * promised, encoder_limit=limit)
+    refusal = admit(reading, Need(encoder=True), shared=others)
+    assert (refusal is not None and refusal.reason == "ENCODER_FULL") == full
+    assert admit(reading, Need(), shared=others) is None

@@ -61,7 +61,7 @@ def test_reads_everything_a_gpu_says(machine: Machine) -> None:
         "00000000:17:00.0",
     )
     assert (reading.memory_total_bytes, reading.memory_free_bytes) == (48 * GIB, 45 * GIB)
-    assert (reading.utilization_percent, reading.encoder_sessions) == (12, 2)
+    assert (reading.utilization_percent, reading.encoder_sessions, reading.encoder_capacity_percent) == (12, 2, 100)
     assert reading.processes is not None
     assert [(p.pid, p.kind, p.used_memory_bytes) for p in reading.processes] == [
         (100, ProcessKind.COMPUTE, 3 * GIB),

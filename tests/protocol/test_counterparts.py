@@ -27,6 +27,7 @@ OUR_OWN = {
     "Device.events",
     "Device.quarantine",
     "Device.quarantine_status",
+    "Device.memory_reserved_bytes",
 }
 """Members of the public messages that the control plane fills: agents have none of them."""
 

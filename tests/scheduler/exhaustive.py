@@ -65,7 +65,7 @@ def choose(wish: Wish, nodes: Iterable[NodeView]) -> SlotChoice | None:
         return None
     _, node, device = found
     slots = tuple(slot for slot in range(device.slots) if slot not in device.leased)[: wish.slots]
-    return SlotChoice(wish.session_id, node.name, device.uuid, slots)
+    return SlotChoice(wish.session_id, node.name, device.uuid, slots, wish.share)
 
 
 def rank(wish: Wish, node: NodeView, device: DeviceView) -> tuple[object, ...]:
@@ -83,12 +83,23 @@ def rank(wish: Wish, node: NodeView, device: DeviceView) -> tuple[object, ...]:
 
 def taken(node: NodeView, placement: SlotChoice) -> NodeView:
     """Return the node with the placement's slots leased and one more launch."""
-    return _leased(node, placement.device, lambda leased: leased | set(placement.slots), 1)
+    kept = {placement.slots[0]: placement.share}
+    return _changed(
+        node,
+        placement.device,
+        lambda device: replace(device, leased=device.leased | set(placement.slots), shares={**device.shares, **kept}),
+        1,
+    )
 
 
 def freed(node: NodeView, placement: SlotChoice) -> NodeView:
     """Return the node with the placement's slots free and one launch less."""
-    return _leased(node, placement.device, lambda leased: leased - set(placement.slots), -1)
+
+    def free(device: DeviceView) -> DeviceView:
+        shares = {slot: share for slot, share in device.shares.items() if slot not in placement.slots}
+        return replace(device, leased=device.leased - set(placement.slots), shares=shares)
+
+    return _changed(node, placement.device, free, -1)
 
 
 def reasons(wish: Wish, nodes: Iterable[NodeView]) -> tuple[WaitReason, ...]:
@@ -117,8 +128,6 @@ def _candidates(wish: Wish, nodes: Iterable[NodeView]) -> Iterable[tuple[tuple[o
                 yield rank(wish, node, device), node, device
 
 
-def _leased(node: NodeView, uuid: str, change: Callable[[frozenset[int]], frozenset[int]], launches: int) -> NodeView:
-    devices = tuple(
-        replace(device, leased=change(device.leased)) if device.uuid == uuid else device for device in node.devices
-    )
+def _changed(node: NodeView, uuid: str, change: Callable[[DeviceView], DeviceView], launches: int) -> NodeView:
+    devices = tuple(change(device) if device.uuid == uuid else device for device in node.devices)
     return replace(node, devices=devices, launches=node.launches + launches)

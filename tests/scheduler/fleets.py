@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from footlights.protocol.isolation import Isolation
-from footlights.scheduler import DeviceView, NodeView, Wish
+from footlights.scheduler import DeviceView, NodeView, Share, Wish
 
 GIB = 1 << 30
 NONE, PROCESS, CONTAINER = Isolation
@@ -50,12 +50,19 @@ def devices(draw: st.DrawFn, uuid: str) -> DeviceView:
     """A device that may lack, miss or refuse anything, but mostly is well."""
     slots = draw(st.integers(1, 4))
     total = draw(st.none() | st.sampled_from([8, 16, 48]).map(lambda size: size * GIB))
+    leased = draw(st.frozensets(st.integers(0, slots - 1), max_size=2))
+    shares = st.builds(Share, mostly(0, *MEMORY), st.booleans())
     return DeviceView(
         uuid,
         draw(st.sampled_from(["NVIDIA L40S", "NVIDIA H100", "Software renderer"])),
         draw(st.sampled_from(["GPU", "GPU", "MIG", "SOFTWARE"])),
         slots,
-        leased=draw(st.frozensets(st.integers(0, slots - 1), max_size=2)),
+        leased=leased,
+        shares={slot: draw(shares) for slot in sorted(leased) if draw(st.booleans())},
+        memory_used_bytes=draw(mostly(None, 0, *MEMORY)),
+        encoder_sessions=draw(mostly(None, 0, 2)),
+        encoder_capacity_percent=draw(mostly(None, 0, 60)),
+        encoder_session_limit=draw(mostly(None, 1, 2, 3)),
         memory_total_bytes=total,
         memory_free_bytes=None if total is None else draw(st.sampled_from([0, *MEMORY, total])),
         graphics=draw(mostly(True, False)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from footlights.scheduler import DeviceView, NodeView, Verdict, Wish, device_refusal, node_refusal
+from footlights.scheduler import DeviceView, NodeView, Share, Verdict, Wish, device_refusal, node_refusal
 from tests.scheduler.exhaustive import reasons
 from tests.scheduler.fleets import CONTAINER, GIB, PROCESS, device, node, wish
 
@@ -48,6 +48,24 @@ def test_a_node_is_refused_for_its_own_reason(wanted: Wish, offered: NodeView, r
         (wish(slots=2), device(slots=2, leased=frozenset({1})), "NO_SLOT", "1 of 2"),
         (wish(), device(foreign="3.1 GiB pid 4711 python"), "FOREIGN_PROCESS", "3.1 GiB pid 4711 python"),
         (wish(min_memory_bytes=16 * GIB), device(memory_free_bytes=11 * GIB), "MEMORY", "11.0<16.0 GiB"),
+        (
+            wish(min_memory_bytes=10 * GIB),
+            device(slots=2, leased=frozenset({0}), shares={0: Share(10 * GIB)}, memory_used_bytes=0),
+            "MEMORY",
+            "6.0<10.0 GiB free, 10.0 GiB are kept for sessions",
+        ),
+        (
+            wish(encoder=True),
+            device(slots=3, leased=frozenset({0, 1}), shares={0: Share(encoder=True)}, encoder_session_limit=1),
+            "ENCODER_FULL",
+            "1 of 1",
+        ),
+        (
+            wish(encoder=True),
+            device(encoder_sessions=3, encoder_capacity_percent=0),
+            "ENCODER_FULL",
+            "nothing left beside 3",
+        ),
         (wish(avoid={("n", "GPU-0"): "WRONG_DEVICE"}), device(), "REFUSED", "WRONG_DEVICE"),
     ],
 )

@@ -654,6 +654,10 @@ class Device(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     QUARANTINE_FIELD_NUMBER: _builtins.int
     QUARANTINE_STATUS_FIELD_NUMBER: _builtins.int
+    MEMORY_USED_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_RESERVED_BYTES_FIELD_NUMBER: _builtins.int
+    ENCODER_CAPACITY_PERCENT_FIELD_NUMBER: _builtins.int
+    ENCODER_SESSION_LIMIT_FIELD_NUMBER: _builtins.int
     uuid: _builtins.str
     """Output only. Its uuid: NVML's for GPUs and MIG instances."""
     kind: Global___Device.Kind.ValueType
@@ -700,6 +704,14 @@ class Device(_message.Message):
     def quarantine(self, value: _builtins.str) -> None:
         """Output only. Use `quarantine_status`. Why it is excluded from placement although it is healthy, and for how long."""
 
+    memory_used_bytes: _builtins.int
+    """Output only. How much of its memory its sessions use of what is kept for them, in bytes; unset if it is not known."""
+    memory_reserved_bytes: _builtins.int
+    """Output only. How much of its memory is kept for its sessions, in bytes: what each of them needs, used or not."""
+    encoder_capacity_percent: _builtins.int
+    """Output only. What its driver says is left of its hardware encoder, in percent."""
+    encoder_session_limit: _builtins.int
+    """Output only. How many hardware encoder sessions it has at the most; unset: no limit is known."""
     @_builtins.property
     def health_reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device.HealthReason]:
         """Output only. The reasons for its health."""
@@ -747,25 +759,41 @@ class Device(_message.Message):
         events: _abc.Iterable[Global___Device.Event] | None = ...,
         quarantine: _builtins.str = ...,
         quarantine_status: Global___Device.Quarantine | None = ...,
+        memory_used_bytes: _builtins.int | None = ...,
+        memory_reserved_bytes: _builtins.int = ...,
+        encoder_capacity_percent: _builtins.int | None = ...,
+        encoder_session_limit: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_encoder_sessions", b"_encoder_sessions", "_memory_free_bytes", b"_memory_free_bytes", "_memory_total_bytes", b"_memory_total_bytes", "_utilization_percent", b"_utilization_percent", "encoder_sessions", b"encoder_sessions", "memory_free_bytes", b"memory_free_bytes", "memory_total_bytes", b"memory_total_bytes", "quarantine_status", b"quarantine_status", "utilization_percent", b"utilization_percent"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_encoder_capacity_percent", b"_encoder_capacity_percent", "_encoder_session_limit", b"_encoder_session_limit", "_encoder_sessions", b"_encoder_sessions", "_memory_free_bytes", b"_memory_free_bytes", "_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_utilization_percent", b"_utilization_percent", "encoder_capacity_percent", b"encoder_capacity_percent", "encoder_session_limit", b"encoder_session_limit", "encoder_sessions", b"encoder_sessions", "memory_free_bytes", b"memory_free_bytes", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "quarantine_status", b"quarantine_status", "utilization_percent", b"utilization_percent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_encoder_sessions", b"_encoder_sessions", "_memory_free_bytes", b"_memory_free_bytes", "_memory_total_bytes", b"_memory_total_bytes", "_utilization_percent", b"_utilization_percent", "encoder", b"encoder", "encoder_sessions", b"encoder_sessions", "events", b"events", "foreign_processes", b"foreign_processes", "graphics", b"graphics", "health", b"health", "health_reasons", b"health_reasons", "index", b"index", "kind", b"kind", "memory_free_bytes", b"memory_free_bytes", "memory_total_bytes", b"memory_total_bytes", "mig_profile", b"mig_profile", "name", b"name", "note", b"note", "parent_uuid", b"parent_uuid", "pci_bus_id", b"pci_bus_id", "processes_known", b"processes_known", "quarantine", b"quarantine", "quarantine_status", b"quarantine_status", "sessions", b"sessions", "slots", b"slots", "slots_leased", b"slots_leased", "utilization_percent", b"utilization_percent", "uuid", b"uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_encoder_capacity_percent", b"_encoder_capacity_percent", "_encoder_session_limit", b"_encoder_session_limit", "_encoder_sessions", b"_encoder_sessions", "_memory_free_bytes", b"_memory_free_bytes", "_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_utilization_percent", b"_utilization_percent", "encoder", b"encoder", "encoder_capacity_percent", b"encoder_capacity_percent", "encoder_session_limit", b"encoder_session_limit", "encoder_sessions", b"encoder_sessions", "events", b"events", "foreign_processes", b"foreign_processes", "graphics", b"graphics", "health", b"health", "health_reasons", b"health_reasons", "index", b"index", "kind", b"kind", "memory_free_bytes", b"memory_free_bytes", "memory_reserved_bytes", b"memory_reserved_bytes", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "mig_profile", b"mig_profile", "name", b"name", "note", b"note", "parent_uuid", b"parent_uuid", "pci_bus_id", b"pci_bus_id", "processes_known", b"processes_known", "quarantine", b"quarantine", "quarantine_status", b"quarantine_status", "sessions", b"sessions", "slots", b"slots", "slots_leased", b"slots_leased", "utilization_percent", b"utilization_percent", "uuid", b"uuid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__encoder_capacity_percent: _TypeAlias = _typing.Literal["encoder_capacity_percent"]  # noqa: Y015
+    _WhichOneofArgType__encoder_capacity_percent: _TypeAlias = _typing.Literal["_encoder_capacity_percent", b"_encoder_capacity_percent"]  # noqa: Y015
+    _WhichOneofReturnType__encoder_session_limit: _TypeAlias = _typing.Literal["encoder_session_limit"]  # noqa: Y015
+    _WhichOneofArgType__encoder_session_limit: _TypeAlias = _typing.Literal["_encoder_session_limit", b"_encoder_session_limit"]  # noqa: Y015
     _WhichOneofReturnType__encoder_sessions: _TypeAlias = _typing.Literal["encoder_sessions"]  # noqa: Y015
     _WhichOneofArgType__encoder_sessions: _TypeAlias = _typing.Literal["_encoder_sessions", b"_encoder_sessions"]  # noqa: Y015
     _WhichOneofReturnType__memory_free_bytes: _TypeAlias = _typing.Literal["memory_free_bytes"]  # noqa: Y015
     _WhichOneofArgType__memory_free_bytes: _TypeAlias = _typing.Literal["_memory_free_bytes", b"_memory_free_bytes"]  # noqa: Y015
     _WhichOneofReturnType__memory_total_bytes: _TypeAlias = _typing.Literal["memory_total_bytes"]  # noqa: Y015
     _WhichOneofArgType__memory_total_bytes: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__memory_used_bytes: _TypeAlias = _typing.Literal["memory_used_bytes"]  # noqa: Y015
+    _WhichOneofArgType__memory_used_bytes: _TypeAlias = _typing.Literal["_memory_used_bytes", b"_memory_used_bytes"]  # noqa: Y015
     _WhichOneofReturnType__utilization_percent: _TypeAlias = _typing.Literal["utilization_percent"]  # noqa: Y015
     _WhichOneofArgType__utilization_percent: _TypeAlias = _typing.Literal["_utilization_percent", b"_utilization_percent"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__encoder_capacity_percent) -> _WhichOneofReturnType__encoder_capacity_percent | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__encoder_session_limit) -> _WhichOneofReturnType__encoder_session_limit | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__encoder_sessions) -> _WhichOneofReturnType__encoder_sessions | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_free_bytes) -> _WhichOneofReturnType__memory_free_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_total_bytes) -> _WhichOneofReturnType__memory_total_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_used_bytes) -> _WhichOneofReturnType__memory_used_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__utilization_percent) -> _WhichOneofReturnType__utilization_percent | None: ...
 

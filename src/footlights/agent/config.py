@@ -57,6 +57,9 @@ class AgentConfig:
     software_devices: int | None = None
     """How many software renderers; None is one a core."""
     slots_per_device: int = 1
+    encoder_sessions: int | None = None
+    """How many streams a GPU encodes at the most; None is as many as its driver takes. With GeForce boards NVIDIA
+    allows a few in a machine (8 since driver 551)."""
     launchers: tuple[str, ...] = ("container",)
     """A launcher to enable: ``process``, ``systemd``, ``container`` or ``fake``; repeatable. ``process`` isolates
     applications from nothing on the node."""
@@ -119,6 +122,8 @@ class AgentConfig:
         _check(room, "last_port", f"{ports} has no room for the four ports of one launch. Widen it.")
         slots = self.slots_per_device
         _check(1 <= slots <= 64, "slots_per_device", f"must be from 1 to 64 (got {slots}).")
+        encoders = self.encoder_sessions
+        _check(encoders is None or encoders >= 1, "encoder_sessions", f"must be at least 1 (got {encoders}).")
         software = self.software_devices
         _check(software is None or software >= 1, "software_devices", f"must be at least 1 (got {software}).")
         text = f"unknown choice {self.devices!r}; choose from auto, nvml, software and fake:FILE."

@@ -72,7 +72,7 @@ class NodeDescription:
 
     def inventory(self) -> Inventory:
         """Everything, as it was last read."""
-        self._told = self._bounded(self._devices.to_protos(self._table.known_pids))
+        self._told = self._bounded(self._devices.to_protos(self._table.known_pids, self._table.holdings))
         return self._told
 
     async def news(self) -> Inventory | None:
@@ -81,7 +81,7 @@ class NodeDescription:
         if self._devices.unexplained(pids):
             # A child that an application has just made is on the device before it is counted as ours.
             pids = await self._table.own_pids()
-        now = self._bounded(self._devices.to_protos(pids))
+        now = self._bounded(self._devices.to_protos(pids, self._table.holdings))
         if now.facts == self._told.facts and not worth_reporting(list(self._told.devices), list(now.devices)):
             return None
         self._told = now

@@ -120,6 +120,7 @@ class Agent:
             timeout_s=config.device_timeout_s,
             tolerance=Tolerance(config.foreign_memory_bytes, config.tolerated_processes),
             slots_per_device=config.slots_per_device,
+            encoder_sessions=config.encoder_sessions,
             pids_visible=pids_visible,
         )
         self._outbox = Outbox(self.table.report, self.supervisor)

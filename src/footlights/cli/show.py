@@ -363,7 +363,8 @@ def _memory(device: node_pb2.Device) -> str:
     if not device.HasField("memory_total_bytes"):
         return "-"
     free = f"{device.memory_free_bytes / 2**30:.1f}" if device.HasField("memory_free_bytes") else "?"
-    return f"{free}/{device.memory_total_bytes / 2**30:.1f} GiB"
+    kept = f", {device.memory_reserved_bytes / 2**30:.1f} kept" if device.memory_reserved_bytes else ""
+    return f"{free}/{device.memory_total_bytes / 2**30:.1f} GiB{kept}"
 
 
 def _token_state(token: token_pb2.Token, now_s: float) -> str:

@@ -15,5 +15,5 @@ What must hold
     * A device is keyed by its UUID. An index is for display.
     * One failing GPU, or one call the driver does not know, costs that GPU's value or health and nothing else.
     * The fake and NVML share everything above the driver and take the same settings, so one test suite holds for both.
-    * Only ``nvml`` imports ``pynvml``; of the rest of Footlights only errors are imported.
+    * Only ``nvml`` imports ``pynvml``; of the rest of Footlights only errors and ``protocol`` are imported.
 """

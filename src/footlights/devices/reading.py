@@ -63,6 +63,8 @@ class DeviceReading:
     memory_free_bytes: int | None = None
     utilization_percent: int | None = None
     encoder_sessions: int | None = None
+    encoder_capacity_percent: int | None = None
+    """What is left of the encoder. A driver also says 0 of one that it knows nothing of."""
     processes: tuple[DeviceProcess, ...] | None = None
     """None where processes cannot be read: then "foreign" cannot be judged, and is not guessed."""
     graphics: bool = True

@@ -16,14 +16,16 @@ from footlights.scheduler.checks import device_refusal, node_refusal
 from footlights.scheduler.eta import eta_s
 from footlights.scheduler.explanation import DeviceVerdict, NodeVerdict, WaitReason, verdicts
 from footlights.scheduler.index import Index
-from footlights.scheduler.views import DeviceView, NodeView, SlotChoice, Verdict, Wish
+from footlights.scheduler.views import NO_SHARE, DeviceView, NodeView, Share, SlotChoice, Verdict, Wish
 
 __all__ = [
     "DeviceVerdict",
     "DeviceView",
     "Index",
+    "NO_SHARE",
     "NodeVerdict",
     "NodeView",
+    "Share",
     "SlotChoice",
     "Verdict",
     "WaitReason",

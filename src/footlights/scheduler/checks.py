@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
+from footlights.protocol import shares
 from footlights.protocol.isolation import Isolation
-from footlights.scheduler.views import DeviceView, NodeView, Verdict, Wish
+from footlights.scheduler.views import DeviceView, NodeView, Share, Verdict, Wish
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 GIB = 1 << 30
 HARDWARE = ("GPU", "MIG")
@@ -70,6 +75,24 @@ def capability_refusal(wish: Wish, device: DeviceView) -> Verdict | None:
     return None
 
 
+def memory_left(device: DeviceView, given: Iterable[Share]) -> int | None:
+    """Return how much memory of a device another launch may have beside these; None where that is not known."""
+    kept = sum(share.memory_bytes for share in given)
+    return shares.memory_left(
+        device.memory_free_bytes, device.memory_total_bytes, kept=kept, used=device.memory_used_bytes
+    )
+
+
+def encoder_full(device: DeviceView, given: Iterable[Share]) -> str:
+    """Say why no other launch may encode on a device beside these; empty where one may, or nothing is known."""
+    return shares.encoder_full(
+        device.encoder_sessions,
+        promised=sum(share.encoder for share in given),
+        limit=device.encoder_session_limit,
+        capacity=device.encoder_capacity_percent,
+    )
+
+
 def _wish_refusal(wish: Wish, node: NodeView) -> Verdict | None:
     if wish.launcher not in node.launchers:
         offered = ", ".join(sorted(node.launchers)) or "none"
@@ -96,9 +119,14 @@ def _use_refusal(wish: Wish, node: NodeView, device: DeviceView) -> Verdict | No
         return Verdict("NO_SLOT", f"{len(device.leased)} of {device.slots} slots are leased")
     if device.foreign:
         return Verdict("FOREIGN_PROCESS", device.foreign)
-    if device.memory_free_bytes is not None and device.memory_free_bytes < wish.min_memory_bytes:
-        have, need = device.memory_free_bytes / GIB, wish.min_memory_bytes / GIB
-        return Verdict("MEMORY", f"{have:.1f}<{need:.1f} GiB free")
+    given = device.shares.values()
+    if wish.encoder and (full := encoder_full(device, given)):
+        return Verdict("ENCODER_FULL", full)
+    left = memory_left(device, given)
+    if left is not None and left < wish.min_memory_bytes:
+        kept = sum(share.memory_bytes for share in given)
+        beside = f", {kept / GIB:.1f} GiB are kept for sessions" if kept else ""
+        return Verdict("MEMORY", f"{left / GIB:.1f}<{wish.min_memory_bytes / GIB:.1f} GiB free{beside}")
     if why := wish.avoid.get((node.name, device.uuid)):
         return Verdict("REFUSED", f"it refused this session a moment ago: {why}")
     return None

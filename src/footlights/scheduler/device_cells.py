@@ -2,7 +2,8 @@
 
 A wish is matched against cells, of which there are tens, instead of devices, of which there may be 80,000. Two devices
 differ in what a check looks at: what they can do (their model), how many slots are free, whether something foreign
-runs there, and their free memory. Memory is divided into steps, one for each size that a wish has asked for.
+runs there, whether the encoder is full, and their free memory. Memory is divided into steps, one for each size that a
+wish has asked for.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from typing import TYPE_CHECKING
 
-from footlights.scheduler.checks import GIB, HARDWARE, condition_refusal
+from footlights.scheduler.checks import GIB, HARDWARE, condition_refusal, encoder_full, memory_left
 from footlights.scheduler.nodesets import narrowed, widened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
-    from footlights.scheduler.views import DeviceView
+    from footlights.scheduler.views import DeviceView, Share
 
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 _FEW = 256
@@ -34,17 +35,19 @@ class DeviceModel:
         self.memory_gib = memory_gib(sample)
         self.most_memory = sample.memory_total_bytes
         """Of any device of the model, in bytes; None where it is not known."""
-        self.cells: dict[tuple[int, bool, int], DeviceCell] = {}
+        self.cells: dict[tuple[int, bool, bool, int], DeviceCell] = {}
 
 
 class DeviceCell:
     """Equal devices, as the set of the nodes that have them."""
 
-    __slots__ = ("foreign", "free", "kind", "layers", "memory", "sick")
+    __slots__ = ("foreign", "free", "full", "kind", "layers", "memory", "sick")
 
-    def __init__(self, kind: DeviceModel | None, sick: str, free: int, foreign: bool, memory: int) -> None:
+    def __init__(
+        self, kind: DeviceModel | None, sick: str, free: int = 0, *, foreign: bool, full: bool, memory: int
+    ) -> None:
         self.kind, self.sick = kind, sick
-        self.free, self.foreign, self.memory = free, foreign, memory
+        self.free, self.foreign, self.full, self.memory = free, foreign, full, memory
         self.layers = [0]
         """At n the nodes that have more than n devices here; the first are all that have one."""
 
@@ -111,22 +114,26 @@ class DeviceCells:
             return None
         known = self._sick.get(refusal.reason)
         if known is None:
-            known = self._sick[refusal.reason] = DeviceCell(None, refusal.reason, 0, False, _LEAST)
+            known = self._sick[refusal.reason] = DeviceCell(
+                None, refusal.reason, foreign=False, full=False, memory=_LEAST
+            )
             self._grown()
         return known
 
-    def well(self, kind: DeviceModel, device: DeviceView, free: int) -> DeviceCell:
-        """Return the cell of a device that is well and has so many slots free."""
-        foreign = bool(device.foreign)
+    def well(self, kind: DeviceModel, device: DeviceView, free: int, shares: Collection[Share]) -> DeviceCell:
+        """Return the cell of a device that is well, has so many slots free, and keeps these shares for launches."""
+        foreign, full = bool(device.foreign), False
         memory = _LEAST
-        # Checks come in an order: memory is not looked at where an earlier one refuses every wish.
+        # Checks come in an order: encoder and memory are not looked at where an earlier one refuses every wish.
         if free > 0 and not foreign:
-            have = device.memory_free_bytes
-            memory = _MOST if have is None else self._steps[bisect_right(self._steps, have) - 1]
-        key = (max(0, free), foreign, memory)
+            full = bool(encoder_full(device, shares))
+            left = memory_left(device, shares)
+            memory = _MOST if left is None else self._steps[bisect_right(self._steps, left) - 1]
+        key = (max(0, free), foreign, full, memory)
         known = kind.cells.get(key)
         if known is None:
-            known = kind.cells[key] = DeviceCell(kind, "", *key)
+            known = DeviceCell(kind, "", key[0], foreign=foreign, full=full, memory=memory)
+            kind.cells[key] = known
             self._grown()
         return known
 
@@ -146,11 +153,11 @@ class DeviceCells:
         """Move a whole cell up to a step of memory; return False, and do nothing, where there is such a cell."""
         assert cell.kind is not None
         known = cell.kind.cells
-        if (cell.free, cell.foreign, memory) in known:
+        if (cell.free, cell.foreign, cell.full, memory) in known:
             return False
-        del known[cell.free, cell.foreign, cell.memory]
+        del known[cell.free, cell.foreign, cell.full, cell.memory]
         cell.memory = memory
-        known[cell.free, cell.foreign, memory] = cell
+        known[cell.free, cell.foreign, cell.full, memory] = cell
         self.made += 1
         return True
 

@@ -94,6 +94,7 @@ _SAYS: Final[Mapping[str, str]] = {
     "SLOTS": "too few slots",
     "NO_SLOT": "all slots are leased",
     "FOREIGN_PROCESS": "used by a process that is not of a session",
+    "ENCODER_FULL": "the video encoder has no session left",
     "MEMORY": "too little free memory",
     "REFUSED": "refused this session a moment ago",
     "FITS": "free",

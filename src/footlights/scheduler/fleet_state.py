@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from footlights.scheduler.checks import memory_left
 from footlights.scheduler.device_cells import DeviceCell, DeviceCells
 from footlights.scheduler.node_directory import KnownDevice, KnownNode, NodeDirectory
 
@@ -71,6 +72,8 @@ class FleetState:
         if member is None or held is None or not ended & held.known:
             return
         held.known -= ended
+        for slot in ended:
+            held.known_shares.pop(slot, None)
         member.known_launches -= 1
         self._settle(member, held, freed=True)
 
@@ -81,6 +84,7 @@ class FleetState:
         member, held = self._find(placement.node, placement.device)
         if member is not None and held is not None and not held.known.issuperset(placement.slots):
             held.known.update(placement.slots)
+            held.known_shares[placement.slots[0]] = placement.share
             member.known_launches += 1
 
     def withdraw(self, placement: SlotChoice) -> None:
@@ -97,7 +101,9 @@ class FleetState:
 
     def _view(self, member: KnownNode) -> NodeView:
         devices = tuple(
-            held.view if held.view.leased == held.leased else replace(held.view, leased=frozenset(held.leased))
+            held.view
+            if held.view.leased == held.leased
+            else replace(held.view, leased=frozenset(held.leased), shares=held.shares)
             for held in member.devices.values()
         )
         return replace(member.view, devices=devices, launches=member.launches)
@@ -129,6 +135,7 @@ class FleetState:
             known = set(device.leased)
             held = member.devices.get(device.uuid) or KnownDevice(device, kind, None, known, known)
             held.view, held.kind, held.known = device, kind, known
+            held.known_shares = dict(device.shares)
             devices[device.uuid] = held
         member.devices = devices
 
@@ -138,14 +145,15 @@ class FleetState:
         self._changed(freed=freed)
 
     def _settle_device(self, member: KnownNode, held: KnownDevice) -> None:
-        held.leased = held.known
+        held.leased, held.shares = held.known, held.known_shares
         for hold in member.holds:
             if hold.device == held.view.uuid:
                 held.leased = held.leased.union(hold.slots)
+                held.shares = {**held.shares, hold.slots[0]: hold.share}
         if held.kind is None:
             cell = self._cells.sick(held.view)
         else:
-            cell = self._cells.well(held.kind, held.view, held.view.slots - len(held.leased))
+            cell = self._cells.well(held.kind, held.view, held.view.slots - len(held.leased), held.shares.values())
         self._move(member, held, cell)
 
     def _settle_launches(self, member: KnownNode) -> None:
@@ -197,4 +205,4 @@ class FleetState:
 
 
 def _has(held: KnownDevice, memory: int) -> bool:
-    return (held.view.memory_free_bytes or 0) >= memory
+    return (memory_left(held.view, held.shares.values()) or 0) >= memory

@@ -90,7 +90,9 @@ class Index(FleetState):
             return None
         member, held = found
         free = (slot for slot in range(held.view.slots) if slot not in held.leased)
-        return SlotChoice(wish.session_id, member.view.name, held.view.uuid, tuple(islice(free, wish.slots)))
+        return SlotChoice(
+            wish.session_id, member.view.name, held.view.uuid, tuple(islice(free, wish.slots)), wish.share
+        )
 
     def reasons(self, wish: Wish) -> tuple[WaitReason, ...]:
         """Count the reasons against a wish over all devices, most frequent first."""

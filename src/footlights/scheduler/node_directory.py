@@ -12,10 +12,10 @@ from footlights.scheduler.nodesets import NodeSets, lowest
 from footlights.scheduler.views import DeviceView, NodeView, Wish
 
 if TYPE_CHECKING:
-    from collections.abc import Set
+    from collections.abc import Mapping, Set
 
     from footlights.scheduler.device_cells import DeviceCell, DeviceModel
-    from footlights.scheduler.views import SlotChoice
+    from footlights.scheduler.views import Share, SlotChoice
 
 K = TypeVar("K")
 READY = ""
@@ -38,6 +38,10 @@ class KnownDevice:
     """The slots that are leased, as far as is known."""
     leased: set[int]
     """Those, and the slots that are held for placements on their way into the store."""
+    known_shares: dict[int, Share] = field(default_factory=dict)
+    """What is kept for the launches that are known, by the first slot of each."""
+    shares: Mapping[int, Share] = field(default_factory=dict)
+    """Those, and what is kept for placements on their way into the store."""
 
 
 @dataclass(slots=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from footlights.protocol.isolation import Isolation
 
@@ -36,6 +36,21 @@ class Wish:
     application_version: str = ""
     """With the application, what a node is warm for; empty is warm nowhere."""
 
+    @property
+    def share(self) -> Share:
+        """What is kept for it of its device."""
+        return Share(self.min_memory_bytes, self.encoder)
+
+
+class Share(NamedTuple):
+    """What a launch may use of its device beside its slots."""
+
+    memory_bytes: int = 0
+    encoder: bool = False
+
+
+NO_SHARE: Final = Share()
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceView:
@@ -48,6 +63,15 @@ class DeviceView:
     leased: frozenset[int] = frozenset()
     memory_free_bytes: int | None = None
     memory_total_bytes: int | None = None
+    shares: Mapping[int, Share] = field(default_factory=dict)
+    """By the first slot of each launch that has it leased: what is kept for it, whether it uses that already or not."""
+    memory_used_bytes: int | None = None
+    """How much its launches use of what is kept for them; None where that is not known."""
+    encoder_sessions: int | None = None
+    """How many streams are encoded on it."""
+    encoder_capacity_percent: int | None = None
+    """What its driver says is left of its encoder."""
+    encoder_session_limit: int | None = None
     graphics: bool = True
     encoder: bool = True
     usable: bool = True
@@ -97,3 +121,4 @@ class SlotChoice:
     node: str
     device: str
     slots: tuple[int, ...]
+    share: Share = NO_SHARE

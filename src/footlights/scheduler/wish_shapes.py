@@ -77,6 +77,8 @@ class WishShape:
             return "NO_SLOT"
         if cell.foreign:
             return "FOREIGN_PROCESS"
+        if cell.full and self.wish.encoder:
+            return "ENCODER_FULL"
         return "MEMORY" if cell.memory < self.wish.min_memory_bytes else ""
 
     def _check(self, kind: DeviceModel) -> str:

@@ -313,6 +313,9 @@ class Device(_message.Message):
     FOREIGN_PROCESSES_FIELD_NUMBER: _builtins.int
     PROCESSES_KNOWN_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    MEMORY_USED_BYTES_FIELD_NUMBER: _builtins.int
+    ENCODER_CAPACITY_PERCENT_FIELD_NUMBER: _builtins.int
+    ENCODER_SESSION_LIMIT_FIELD_NUMBER: _builtins.int
     uuid: _builtins.str
     """Its uuid: NVML's for GPUs and MIG instances."""
     kind: Global___Device.Kind.ValueType
@@ -347,6 +350,12 @@ class Device(_message.Message):
     """Whether its processes could be read and identified."""
     note: _builtins.str
     """A note for an operator."""
+    memory_used_bytes: _builtins.int
+    """How much of its memory its launches use of what is kept for them, in bytes; unset if it is not known."""
+    encoder_capacity_percent: _builtins.int
+    """What its driver says is left of its hardware encoder, in percent."""
+    encoder_session_limit: _builtins.int
+    """How many hardware encoder sessions it has at the most; unset: no limit is known."""
     @_builtins.property
     def health_reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device.HealthReason]:
         """The reasons for its health."""
@@ -377,25 +386,40 @@ class Device(_message.Message):
         foreign_processes: _abc.Iterable[Global___Device.ForeignProcess] | None = ...,
         processes_known: _builtins.bool = ...,
         note: _builtins.str = ...,
+        memory_used_bytes: _builtins.int | None = ...,
+        encoder_capacity_percent: _builtins.int | None = ...,
+        encoder_session_limit: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_encoder_sessions", b"_encoder_sessions", "_memory_free_bytes", b"_memory_free_bytes", "_memory_total_bytes", b"_memory_total_bytes", "_utilization_percent", b"_utilization_percent", "encoder_sessions", b"encoder_sessions", "memory_free_bytes", b"memory_free_bytes", "memory_total_bytes", b"memory_total_bytes", "utilization_percent", b"utilization_percent"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_encoder_capacity_percent", b"_encoder_capacity_percent", "_encoder_session_limit", b"_encoder_session_limit", "_encoder_sessions", b"_encoder_sessions", "_memory_free_bytes", b"_memory_free_bytes", "_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_utilization_percent", b"_utilization_percent", "encoder_capacity_percent", b"encoder_capacity_percent", "encoder_session_limit", b"encoder_session_limit", "encoder_sessions", b"encoder_sessions", "memory_free_bytes", b"memory_free_bytes", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "utilization_percent", b"utilization_percent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_encoder_sessions", b"_encoder_sessions", "_memory_free_bytes", b"_memory_free_bytes", "_memory_total_bytes", b"_memory_total_bytes", "_utilization_percent", b"_utilization_percent", "encoder", b"encoder", "encoder_sessions", b"encoder_sessions", "foreign_processes", b"foreign_processes", "graphics", b"graphics", "health", b"health", "health_reasons", b"health_reasons", "index", b"index", "kind", b"kind", "memory_free_bytes", b"memory_free_bytes", "memory_total_bytes", b"memory_total_bytes", "mig_profile", b"mig_profile", "name", b"name", "note", b"note", "parent_uuid", b"parent_uuid", "pci_bus_id", b"pci_bus_id", "processes_known", b"processes_known", "slots", b"slots", "utilization_percent", b"utilization_percent", "uuid", b"uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_encoder_capacity_percent", b"_encoder_capacity_percent", "_encoder_session_limit", b"_encoder_session_limit", "_encoder_sessions", b"_encoder_sessions", "_memory_free_bytes", b"_memory_free_bytes", "_memory_total_bytes", b"_memory_total_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_utilization_percent", b"_utilization_percent", "encoder", b"encoder", "encoder_capacity_percent", b"encoder_capacity_percent", "encoder_session_limit", b"encoder_session_limit", "encoder_sessions", b"encoder_sessions", "foreign_processes", b"foreign_processes", "graphics", b"graphics", "health", b"health", "health_reasons", b"health_reasons", "index", b"index", "kind", b"kind", "memory_free_bytes", b"memory_free_bytes", "memory_total_bytes", b"memory_total_bytes", "memory_used_bytes", b"memory_used_bytes", "mig_profile", b"mig_profile", "name", b"name", "note", b"note", "parent_uuid", b"parent_uuid", "pci_bus_id", b"pci_bus_id", "processes_known", b"processes_known", "slots", b"slots", "utilization_percent", b"utilization_percent", "uuid", b"uuid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__encoder_capacity_percent: _TypeAlias = _typing.Literal["encoder_capacity_percent"]  # noqa: Y015
+    _WhichOneofArgType__encoder_capacity_percent: _TypeAlias = _typing.Literal["_encoder_capacity_percent", b"_encoder_capacity_percent"]  # noqa: Y015
+    _WhichOneofReturnType__encoder_session_limit: _TypeAlias = _typing.Literal["encoder_session_limit"]  # noqa: Y015
+    _WhichOneofArgType__encoder_session_limit: _TypeAlias = _typing.Literal["_encoder_session_limit", b"_encoder_session_limit"]  # noqa: Y015
     _WhichOneofReturnType__encoder_sessions: _TypeAlias = _typing.Literal["encoder_sessions"]  # noqa: Y015
     _WhichOneofArgType__encoder_sessions: _TypeAlias = _typing.Literal["_encoder_sessions", b"_encoder_sessions"]  # noqa: Y015
     _WhichOneofReturnType__memory_free_bytes: _TypeAlias = _typing.Literal["memory_free_bytes"]  # noqa: Y015
     _WhichOneofArgType__memory_free_bytes: _TypeAlias = _typing.Literal["_memory_free_bytes", b"_memory_free_bytes"]  # noqa: Y015
     _WhichOneofReturnType__memory_total_bytes: _TypeAlias = _typing.Literal["memory_total_bytes"]  # noqa: Y015
     _WhichOneofArgType__memory_total_bytes: _TypeAlias = _typing.Literal["_memory_total_bytes", b"_memory_total_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__memory_used_bytes: _TypeAlias = _typing.Literal["memory_used_bytes"]  # noqa: Y015
+    _WhichOneofArgType__memory_used_bytes: _TypeAlias = _typing.Literal["_memory_used_bytes", b"_memory_used_bytes"]  # noqa: Y015
     _WhichOneofReturnType__utilization_percent: _TypeAlias = _typing.Literal["utilization_percent"]  # noqa: Y015
     _WhichOneofArgType__utilization_percent: _TypeAlias = _typing.Literal["_utilization_percent", b"_utilization_percent"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__encoder_capacity_percent) -> _WhichOneofReturnType__encoder_capacity_percent | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__encoder_session_limit) -> _WhichOneofReturnType__encoder_session_limit | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__encoder_sessions) -> _WhichOneofReturnType__encoder_sessions | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_free_bytes) -> _WhichOneofReturnType__memory_free_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_total_bytes) -> _WhichOneofReturnType__memory_total_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_used_bytes) -> _WhichOneofReturnType__memory_used_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__utilization_percent) -> _WhichOneofReturnType__utilization_percent | None: ...
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from footlights.agent.devices.inventory import DevicesSilent, DeviceWatch
 from footlights.agent.devices.ports import PortBlocks, PortsExhausted
 from footlights.agent.launches.journal import is_safe
-from footlights.devices.admission import Need, admit
+from footlights.devices.admission import ALONE, Need, admit
 from footlights.launch.launcher import DeviceAccess, LaunchError, LaunchPlan, Ports
 from footlights.launch.launchers import traits_of
 from footlights.launch.plan import render
@@ -121,7 +121,8 @@ class Admission:
             encoder=needs.encoder,
             hardware=needs.gpu,
         )
-        refusal = admit(reading, need, occupants)
+        others = self._table.holdings_apart_from(assignment.launch_id).get(uuid, ())
+        refusal = admit(reading, need, occupants, ALONE if reading is None else self._devices.shared(reading, others))
         if refusal is not None:
             raise _rejected(refusal.reason, f"{uuid}: {refusal}")
         assert reading is not None  # it would have been refused

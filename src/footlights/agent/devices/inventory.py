@@ -11,12 +11,13 @@ import structlog
 
 from footlights.agent.launches.step import OnDevice
 from footlights.agent.v1.node_pb2 import Device
+from footlights.devices.admission import Holding, Shared, memory_of, memory_used
 from footlights.devices.foreign import Foreign, Tolerance, foreign, pids_are_the_hosts
 from footlights.devices.reading import DeviceHealth, DeviceInventory, DeviceReading, Devices
 from footlights.protocol import enums
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Set
+    from collections.abc import Callable, Collection, Mapping, Set
 
 T = TypeVar("T")
 
@@ -24,6 +25,7 @@ _MEMORY_STEP = 64 << 20
 _UTILIZATION_STEP = 20
 _LOST_AFTER = 2
 """Readings in a row: a driver that is being restarted loses every GPU for one."""
+_NO_HOLDINGS: Mapping[str, Collection[Holding]] = {}
 _log = structlog.get_logger(__name__)
 
 
@@ -73,12 +75,14 @@ class DeviceWatch:
         timeout_s: float,
         tolerance: Tolerance,
         slots_per_device: int = 1,
+        encoder_sessions: int | None = None,
         pids_visible: bool | None = None,
     ) -> None:
         self._devices = devices
         self._timeout_s = timeout_s
         self._tolerance = tolerance
         self._slots = slots_per_device
+        self._encoder_sessions = encoder_sessions
         self._pids_visible = pids_are_the_hosts() if pids_visible is None else pids_visible
         self._present: deque[frozenset[str]] = deque(maxlen=_LOST_AFTER)
         self._reading = asyncio.Lock()
@@ -167,9 +171,13 @@ class DeviceWatch:
             return OnDevice.UNKNOWN, glance
         return (OnDevice.RIGHT if here else OnDevice.NOWHERE), glance
 
-    def to_protos(self, own_pids: Set[int]) -> list[Device]:
-        """The newest reading for the control plane."""
-        return [self._to_proto(reading, own_pids) for reading in self.inventory.devices]
+    def shared(self, reading: DeviceReading, holdings: Collection[Holding]) -> Shared:
+        """What other launches of ours are on a device."""
+        return Shared(holdings, self._pids_are_ours(reading), self._encoder_limit(reading))
+
+    def to_protos(self, own_pids: Set[int], holdings: Mapping[str, Collection[Holding]] = _NO_HOLDINGS) -> list[Device]:
+        """The newest reading for the control plane; ``holdings`` are our launches', by device."""
+        return [self._to_proto(reading, own_pids, holdings.get(reading.uuid, ())) for reading in self.inventory.devices]
 
     def forget(self, uuid: str) -> None:
         """Stop reporting a device that is gone for good."""
@@ -190,7 +198,10 @@ class DeviceWatch:
         self.inventory = found
         self.serial += 1
 
-    def _to_proto(self, reading: DeviceReading, own_pids: Set[int]) -> Device:
+    def _encoder_limit(self, reading: DeviceReading) -> int | None:
+        return self._encoder_sessions if reading.encoder else None
+
+    def _to_proto(self, reading: DeviceReading, own_pids: Set[int], holdings: Collection[Holding]) -> Device:
         device = Device(
             uuid=reading.uuid,
             kind=enums.number_of(Device.Kind, reading.kind.value),
@@ -205,7 +216,10 @@ class DeviceWatch:
             memory_total_bytes=reading.memory_total_bytes,
             memory_free_bytes=reading.memory_free_bytes,
             utilization_percent=reading.utilization_percent,
+            memory_used_bytes=memory_used(reading, holdings) if self._pids_are_ours(reading) else None,
             encoder_sessions=reading.encoder_sessions,
+            encoder_capacity_percent=reading.encoder_capacity_percent,
+            encoder_session_limit=self._encoder_limit(reading),
             slots=self._slots,
             processes_known=reading.processes is not None,
             note=reading.note,
@@ -233,18 +247,6 @@ class DeviceWatch:
         return device
 
 
-def memory_of(reading: DeviceReading, pids: Set[int]) -> int | None:
-    """How much of a device's memory processes have; None where the driver does not say it of one of them."""
-    sizes: dict[int, int] = {}
-    for process in reading.processes or ():
-        if process.pid in pids:
-            if process.used_memory_bytes is None:
-                return None
-            # One that computes and draws is listed twice, each time with all of it.
-            sizes[process.pid] = max(sizes.get(process.pid, 0), process.used_memory_bytes)
-    return sum(sizes.values())
-
-
 def worth_reporting(reported: list[Device], now: list[Device]) -> bool:
     """Whether devices have changed by more than the noise of their figures."""
     if len(reported) != len(now):
@@ -257,16 +259,30 @@ def _differs(before: Device, after: Device) -> bool:
     plain_before.CopyFrom(before)
     plain_after.CopyFrom(after)
     for device in (plain_before, plain_after):
+        if device.encoder_capacity_percent:  # nothing left is no noise
+            device.ClearField("encoder_capacity_percent")
+        device.ClearField("memory_used_bytes")
         device.ClearField("memory_free_bytes")
         device.ClearField("utilization_percent")
         for process in device.foreign_processes:
             process.ClearField("used_memory_bytes")
     if plain_before != plain_after:
         return True
-    known = (before.HasField("memory_free_bytes"), before.HasField("utilization_percent"))
-    if known != (after.HasField("memory_free_bytes"), after.HasField("utilization_percent")):
+    if _known(before) != _known(after):
         return True
     step = max(_MEMORY_STEP, after.memory_total_bytes // 20)
     if abs(before.memory_free_bytes - after.memory_free_bytes) >= step:
         return True
+    if abs(before.memory_used_bytes - after.memory_used_bytes) >= step:
+        return True
     return abs(before.utilization_percent - after.utilization_percent) >= _UTILIZATION_STEP
+
+
+def _known(device: Device) -> tuple[bool, ...]:
+    """Which of the figures with noise are known."""
+    return (
+        device.HasField("memory_free_bytes"),
+        device.HasField("memory_used_bytes"),
+        device.HasField("utilization_percent"),
+        device.HasField("encoder_capacity_percent"),
+    )

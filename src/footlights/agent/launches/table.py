@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from footlights.devices.admission import Holding
 from footlights.launch.launcher import Phase
 
 if TYPE_CHECKING:
@@ -95,6 +96,22 @@ class KnownLaunches:
             if record.assignment.device_uuid == device_uuid and slot in record.assignment.slots:
                 return record.launch_id
         return ""
+
+    @property
+    def holdings(self) -> dict[str, list[Holding]]:
+        """What is kept of each device for the launches that have it."""
+        return self.holdings_apart_from("")
+
+    def holdings_apart_from(self, launch_id: str) -> dict[str, list[Holding]]:
+        """The same without one launch."""
+        found: dict[str, list[Holding]] = {}
+        for runner in self.alive:
+            record = runner.record
+            if record.launch_id != launch_id and record.claimed:
+                needs = record.assignment.needs
+                holding = Holding(needs.min_memory_bytes, needs.encoder, record.pids)
+                found.setdefault(record.assignment.device_uuid, []).append(holding)
+        return found
 
     async def own_pids(self) -> frozenset[int]:
         """The pids of all our launches' trees, read now."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.message import DecodeError
 
@@ -19,6 +20,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from footlights.store.nodes.fleet import FleetNode
+
+
+_MEASURED: Final = (
+    "memory_free_bytes",
+    "memory_total_bytes",
+    "memory_used_bytes",
+    "encoder_sessions",
+    "encoder_capacity_percent",
+    "encoder_session_limit",
+)
+"""The figures of a device that placement sees under the same names; one that is unset is not known."""
 
 
 def node_views(members: Iterable[FleetNode], quarantined: Mapping[tuple[str, str], str]) -> list[scheduler.NodeView]:
@@ -39,6 +51,9 @@ def node_view(member: FleetNode, quarantined: Mapping[tuple[str, str], str]) -> 
     held: dict[str, set[int]] = {}
     for device, slot in member.leased:
         held.setdefault(device, set()).add(slot)
+    kept: dict[str, dict[int, scheduler.Share]] = {}
+    for device, slot, needs in member.needs:
+        kept.setdefault(device, {})[slot] = share(needs)
     readings = {uuid: node_pb2.Device.FromString(raw) for uuid, _, raw in member.devices}
     reboot = stored.needs_reboot(readings.values())
     seen = (
@@ -47,6 +62,7 @@ def node_view(member: FleetNode, quarantined: Mapping[tuple[str, str], str]) -> 
             slots,
             readings[uuid],
             frozenset(held.get(uuid, ())),
+            kept.get(uuid, {}),
             quarantined.get((member.node, uuid), ""),
         )
         for uuid, slots, _ in member.devices
@@ -82,18 +98,34 @@ def _unusable(device: scheduler.DeviceView, why: str) -> scheduler.DeviceView:
     return replace(device, usable=False, health_reason=why) if device.usable else device
 
 
+@functools.lru_cache(maxsize=1024)
+def share(needs: bytes) -> scheduler.Share:
+    """Return what is kept of a device for a session with these serialized needs; nothing where they cannot be read."""
+    try:
+        read = application_pb2.Needs.FromString(needs)
+    except DecodeError:
+        return scheduler.NO_SHARE
+    return scheduler.Share(read.min_memory_bytes, read.encoder)
+
+
 def _device_view(
-    uuid: str, slots: int, reading: node_pb2.Device, leased: frozenset[int], quarantine: str
+    uuid: str,
+    slots: int,
+    reading: node_pb2.Device,
+    leased: frozenset[int],
+    shares: Mapping[int, scheduler.Share],
+    quarantine: str,
 ) -> scheduler.DeviceView:
     usable = not stored.is_sick(reading)
+    measured: dict[str, Any] = {name: getattr(reading, name) for name in _MEASURED if reading.HasField(name)}
     return scheduler.DeviceView(
         uuid=uuid,
         name=reading.name,
         kind=enums.name_of(node_pb2.Device.Kind, reading.kind),
         slots=slots,
         leased=leased,
-        memory_free_bytes=reading.memory_free_bytes if reading.HasField("memory_free_bytes") else None,
-        memory_total_bytes=reading.memory_total_bytes if reading.HasField("memory_total_bytes") else None,
+        shares=shares,
+        **measured,
         graphics=reading.graphics,
         encoder=reading.encoder,
         usable=usable,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
@@ -13,14 +13,14 @@ from footlights import errors
 from footlights.control import stored
 from footlights.control.call import bounds
 from footlights.control.call.pages import PAGE_BYTES, Chunk, ListPage, PagedList, Place
-from footlights.control.scheduling import quarantine
+from footlights.control.scheduling import quarantine, views
 from footlights.control.services import etags, masks, node_filters
 from footlights.control.services.enrollment import identity_message
 from footlights.control.services.writes import WriteRequest
 from footlights.filters import matches, parse
 from footlights.protocol import times
 from footlights.store.cluster import replica_rows
-from footlights.store.nodes import acceptance, identities
+from footlights.store.nodes import acceptance, fleet, identities
 from footlights.store.nodes import node_rows as rows
 from footlights.store.nodes.node_rows import NodeScheduling
 from footlights.store.schema import moment
@@ -256,6 +256,13 @@ def _messages(tx: Transaction, found: Sequence[NodeRow], *, now: datetime) -> li
         leases[lease.node].append(lease)
     messages = [_message(row, devices[row.node], leases[row.node], now=now) for row in found]
     quarantine.show(tx, messages, now=now)
+    kept: Counter[tuple[str, str]] = Counter()
+    for name, held in fleet.held_needs(tx, names).items():
+        for uuid, _, needs in held:
+            kept[name, uuid] += views.share(needs).memory_bytes
+    for message in messages:
+        for shown in message.devices:
+            shown.memory_reserved_bytes = kept[message.node, shown.uuid]
     proven = identities.some(tx, names)
     for message in messages:
         if (identity := proven.get(message.node)) is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, delete, func, select
 
 from footlights.store.bulk import Inserter
-from footlights.store.schema import DEVICE, LAUNCH, LEASE, NODE, WARM
+from footlights.store.schema import DEVICE, LAUNCH, LEASE, NODE, SESSION, WARM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -36,6 +36,8 @@ class FleetNode:
     """How many have not ended."""
     warm: frozenset[tuple[str, str]]
     """(application, version) of what has become ready there before."""
+    needs: frozenset[tuple[str, int, bytes]] = frozenset()
+    """(device uuid, first slot, the serialized ``footlights.v1.Needs`` of the session) of every launch with slots."""
     acceptance: str | None = None
     """Why it has to be accepted first; None where it is."""
 
@@ -62,6 +64,7 @@ def members(tx: Transaction, names: Sequence[str] | None = None) -> list[FleetNo
     warm: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
     for node, application, version in tx.execute(select(*WARM_KEY).where(*among(WARM.c.node))):
         warm[node].add((application, version))
+    needs = held_needs(tx, names)
     return [
         FleetNode(
             node,
@@ -73,10 +76,25 @@ def members(tx: Transaction, names: Sequence[str] | None = None) -> list[FleetNo
             frozenset(leased[node]),
             launches[node],
             frozenset(warm[node]),
+            frozenset(needs[node]),
             acceptance,
         )
         for node, connected, cordoned, draining, facts, acceptance in rows
     ]
+
+
+def held_needs(tx: Transaction, names: Sequence[str] | None = None) -> defaultdict[str, list[tuple[str, int, bytes]]]:
+    """Return (device uuid, first slot, needs) of every launch that holds slots, by node; of some nodes, or of all."""
+    held = (
+        select(LAUNCH.c.node, LAUNCH.c.device, LAUNCH.c.slots, SESSION.c.needs)
+        .join(SESSION, SESSION.c.session_id == LAUNCH.c.session_id)
+        .where(LAUNCH.c.ended_time.is_(None), *([] if names is None else [LAUNCH.c.node.in_(names)]))
+    )
+    found: defaultdict[str, list[tuple[str, int, bytes]]] = defaultdict(list)
+    for node, device, slots, needs in tx.execute(held):
+        if slots and needs:
+            found[node].append((device, slots[0], needs))
+    return found
 
 
 def warmed(tx: Transaction, ready: Mapping[tuple[str, str, str], datetime]) -> None:

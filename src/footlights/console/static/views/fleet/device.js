@@ -19,11 +19,12 @@ export function Device({ of }) {
   const total = Number(of.memory_total_bytes ?? 0);
   const used = total - Number(of.memory_free_bytes ?? total);
   const foreign = of.foreign_processes ?? [];
+  const kept = Number(of.memory_reserved_bytes ?? 0);
   return html`<div class="device" role="listitem" data-testid="device" data-uuid=${of.uuid}>
     <div class="device-name"><strong>${of.name}</strong>
       <span class="under" title=${of.uuid}>${[kind(of), of.pci_bus_id, of.kind === "SOFTWARE" ? "" : shortId(of.uuid)].filter(Boolean).join(" · ")}</span></div>
     <div class="device-health"><${State} state=${of.health} /></div>
-    <div class="device-figure">${total ? html`<span class="figure-text">${bytes(used)} <span class="faint">of ${bytes(total)}</span></span>
+    <div class="device-figure">${total ? html`<span class="figure-text">${bytes(used)} <span class="faint">of ${bytes(total)}${kept ? `, ${bytes(kept)} kept` : ""}</span></span>
       <${Meter} value=${used / total} label="Memory" tone=${used / total > 0.95 ? "tone-wait" : ""} />` : html`<span class="faint">no memory</span>`}</div>
     <div class="device-figure"><${Use} of=${of} /></div>
     <${Slots} of=${of} />
