@@ -123,6 +123,29 @@ async def test_why_it_is_not_ready_is_said(hub: Hub, node: Node, application: Ap
         assert text in over.message
 
 
+async def test_a_ready_application_that_hangs_is_said_and_its_timers_go_on(
+    hub: Hub, node: Node, application: Applications
+) -> None:
+    """What it was asked, for how long it does not answer, that nobody came; and nothing of it once it answers again."""
+    await hub.until(lambda: hub.connections)
+    await hub.want(application(wishes={"status": {"viewers": 0}}, limits={"never_connected_timeout": 4}))
+    await hub.until_state("launch-1", LaunchReport.READY)
+    application.tell("launch-1", hangs=True)
+    await hub.until(lambda: hub.reports["launch-1"].message)
+    hung = hub.reports["launch-1"]
+    application.tell("launch-1", status={"viewers": 0})
+    await hub.until(lambda: not hub.reports["launch-1"].message)
+
+    assert hung.state == LaunchReport.READY
+    assert hung.message == (
+        f"The application does not answer: GET http://127.0.0.1:{hung.http_port}/v1/streaming/status: "
+        "no answer within 3 s."
+    )
+    assert hung.unanswered_for.ToMilliseconds() >= 5000
+    assert hung.idle_for.ToMilliseconds() >= 5000
+    assert not hub.reports["launch-1"].HasField("unanswered_for")
+
+
 async def test_an_agent_that_restarts_adopts(
     hub: Hub, node: Node, application: Applications, config: AgentConfig
 ) -> None:

@@ -103,7 +103,6 @@ async def test_http_hangs(serve: Serve, root: Path) -> None:
     plan = plan_for(root, Version(), http=await serve(b""))
 
     assert "no answer within 0.1 s" in await why_unready(plan, no_log, timeout_s=0.1)
-    assert await presence(plan, timeout_s=0.1) == UNKNOWN
 
 
 async def test_nobody_listens(root: Path) -> None:
@@ -156,7 +155,7 @@ async def test_connections_in_a_network_of_its_own(serve: Serve, root: Path) -> 
     version = Version(presence=PresenceRecipe(source=PresenceRecipe.CONNECTIONS))
     plan = replace(plan_for(root, version, signal=(port := await serve(b""))), own_network=True)
 
-    assert await presence(plan) == UNKNOWN
+    assert (await presence(plan)).viewers is None
     with socket.create_connection(("127.0.0.1", port)):
         assert (await presence(plan, pids=frozenset({os.getpid()}))).viewers == 1
 
@@ -216,6 +215,34 @@ async def test_presence_by_connections(serve: Serve, root: Path) -> None:
     assert await presence(none) == UNKNOWN
     writer.close()
     await writer.wait_closed()
+
+
+@pytest.mark.parametrize("source", [PresenceRecipe.AUTO, PresenceRecipe.HTTP, PresenceRecipe.NONE])
+async def test_an_application_that_hangs_is_noticed(
+    serve: Serve, root: Path, source: PresenceRecipe.Source.ValueType
+) -> None:
+    """However its viewers are counted: what it was asked is said, and who is there is not known."""
+    hangs = plan_for(root, Version(presence=PresenceRecipe(source=source)), http=await serve(b""))
+    found = await presence(hangs, timeout_s=0.1)
+    assert (found.viewers, found.unanswered.partition(": ")[2]) == (None, "no answer within 0.1 s")
+    assert f"GET http://127.0.0.1:{hangs.ports.http}/v1/streaming/" in found.unanswered
+
+    refuses = plan_for(root, Version(presence=PresenceRecipe(source=source)))
+    assert "connection refused" in (await presence(refuses)).unanswered
+
+    busy = plan_for(
+        root, Version(presence=PresenceRecipe(source=source)), http=await serve(b"HTTP/1.1 503 Busy\r\n\r\n")
+    )
+    assert not (await presence(busy)).unanswered
+
+
+async def test_an_application_without_http_must_listen(serve: Serve, root: Path) -> None:
+    """One that is ready by its port or its output answers as long as it listens for signalling."""
+    for check in (Readiness.TCP, Readiness.LOG):
+        version = Version(readiness=Readiness(check=check))
+        assert not (await presence(plan_for(root, version, signal=await serve(b"")))).unanswered
+        gone = await presence(plan_for(root, version))
+        assert (gone.viewers, gone.unanswered) == (None, "nothing listens on its signalling port, TCP 9")
 
 
 async def test_fake(root: Path) -> None:

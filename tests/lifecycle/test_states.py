@@ -49,6 +49,7 @@ def test_every_end_reason_says_in_which_state_a_session_ends() -> None:
         EndReason.NODE_LOST,
         EndReason.GPU_LOST,
         EndReason.WRONG_DEVICE,
+        EndReason.UNRESPONSIVE,
     }
     assert all(reason.state is SessionState.TERMINATED for reason in set(EndReason) - failures)
 

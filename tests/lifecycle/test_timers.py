@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from footlights.lifecycle import EndReason, SessionClock, TimeLimits, due
 
 ALL = TimeLimits(never_connected_s=60, idle_s=120, max_s=600)
+GONE = TimeLimits(idle_s=60, reconnect_s=120)
+HANGS = TimeLimits(unresponsive_s=30)
 
 
 @pytest.mark.parametrize(
@@ -27,13 +29,22 @@ ALL = TimeLimits(never_connected_s=60, idle_s=120, max_s=600)
         (SessionClock(300, False, 300), TimeLimits(idle_s=120), None, ""),
         (SessionClock(1e9, True, 1e9), TimeLimits(), None, ""),
         (SessionClock(7200, True, 0), TimeLimits(max_s=7200), EndReason.MAX_DURATION, "2 hours"),
+        (SessionClock(300, True, 300, 119), GONE, None, ""),
+        (SessionClock(300, True, 300, 120), GONE, EndReason.IDLE_TIMEOUT, "came back within 2 minutes"),
+        (SessionClock(300, True, 300, 120), TimeLimits(idle_s=60), EndReason.IDLE_TIMEOUT, "60 seconds"),
+        (SessionClock(300, True, 59), GONE, None, ""),
+        (SessionClock(300, True, 60), GONE, EndReason.IDLE_TIMEOUT, "no input for 60 seconds"),
+        (SessionClock(300, False, 300, 300), GONE, None, ""),
+        (SessionClock(300, True, None, None, 29), HANGS, None, ""),
+        (SessionClock(300, False, None, None, 30), HANGS, EndReason.UNRESPONSIVE, "did not answer for 30 seconds"),
+        (SessionClock(300, True, 9, None, 1e9), TimeLimits(idle_s=10), None, ""),
         (SessionClock(1.5, True, 0), TimeLimits(max_s=1.5), EndReason.MAX_DURATION, "1.5 seconds"),
     ],
 )
 def test_a_timer_runs_out_at_its_limit(
     clock: SessionClock, limits: TimeLimits, reason: EndReason | None, says: str
 ) -> None:
-    """Maximum first; then, where presence is known, never connected before the first viewer and idle after."""
+    """Maximum first, then no answer; where presence is known, never connected before the first viewer, idle after."""
     over = due(clock, limits)
 
     assert (over[0] if over else None) is reason

@@ -122,7 +122,7 @@ class Session(_message.Message):
         NEVER_CONNECTED: Session._EndReason.ValueType  # 6
         """No viewer connected within the never-connected timeout."""
         IDLE_TIMEOUT: Session._EndReason.ValueType  # 7
-        """There was no viewer or no input for the idle timeout."""
+        """There was no viewer or no input for the idle timeout, or no viewer came back within the reconnect timeout."""
         MAX_DURATION: Session._EndReason.ValueType  # 8
         """The maximum duration was reached."""
         QUEUE_TIMEOUT: Session._EndReason.ValueType  # 9
@@ -137,6 +137,8 @@ class Session(_message.Message):
         """The application ran on another device than the one it was given."""
         ABANDONED: Session._EndReason.ValueType  # 14
         """The node had no link for too long, and no viewer was connected."""
+        UNRESPONSIVE: Session._EndReason.ValueType  # 15
+        """The application did not answer for the unresponsive timeout."""
 
     class EndReason(_EndReason, metaclass=_EndReasonEnumTypeWrapper):
         """Why a session ended. New values may be added."""
@@ -156,7 +158,7 @@ class Session(_message.Message):
     NEVER_CONNECTED: Session.EndReason.ValueType  # 6
     """No viewer connected within the never-connected timeout."""
     IDLE_TIMEOUT: Session.EndReason.ValueType  # 7
-    """There was no viewer or no input for the idle timeout."""
+    """There was no viewer or no input for the idle timeout, or no viewer came back within the reconnect timeout."""
     MAX_DURATION: Session.EndReason.ValueType  # 8
     """The maximum duration was reached."""
     QUEUE_TIMEOUT: Session.EndReason.ValueType  # 9
@@ -171,6 +173,8 @@ class Session(_message.Message):
     """The application ran on another device than the one it was given."""
     ABANDONED: Session.EndReason.ValueType  # 14
     """The node had no link for too long, and no viewer was connected."""
+    UNRESPONSIVE: Session.EndReason.ValueType  # 15
+    """The application did not answer for the unresponsive timeout."""
 
     @_typing.final
     class Milestone(_message.Message):

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from footlights.launch.recipe import limits as recipe_limits
 from footlights.launch.recipe.checks import MAX_DURATION_S
-from footlights.lifecycle import TimeLimits
 from footlights.protocol import times
 from footlights.v1 import application_pb2, node_pb2
 
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
+    from footlights.lifecycle import TimeLimits
     from footlights.store.nodes.node_rows import NodeStanding
     from footlights.store.schema import NodeRow, SessionRow
 
@@ -55,8 +55,7 @@ def packed_limits(applied: application_pb2.Limits) -> bytes:
 
 def time_limits(applied: application_pb2.Limits) -> TimeLimits:
     """Return the limits of a ready session as the lifecycle takes them."""
-    names = ("never_connected_timeout", "idle_timeout", "max_duration")
-    return TimeLimits(*(recipe_limits.limit_s(applied, name) for name in names))
+    return recipe_limits.time_limits(applied)
 
 
 def is_sick(device: node_pb2.Device) -> bool:

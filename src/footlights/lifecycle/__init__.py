@@ -26,7 +26,7 @@ from footlights.lifecycle.states import (
     known,
     merge,
 )
-from footlights.lifecycle.timers import SessionClock, TimeLimits, due
+from footlights.lifecycle.timers import SessionClock, TimeLimits, due, warned_ahead_s
 
 __all__ = [
     "Block",
@@ -51,5 +51,6 @@ __all__ = [
     "may_retry",
     "merge",
     "phases",
+    "warned_ahead_s",
     "derive_state",
 ]

@@ -131,6 +131,7 @@ class EndReason(enum.StrEnum):
     DRAINED = "DRAINED"
     WRONG_DEVICE = "WRONG_DEVICE"
     ABANDONED = "ABANDONED"
+    UNRESPONSIVE = "UNRESPONSIVE"
 
     @property
     def state(self) -> SessionState:

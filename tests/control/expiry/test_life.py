@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from footlights.v1 import session_pb2
+from footlights.v1 import application_pb2, session_pb2
 
-from tests.control.harness import Control, State
+from tests.control.harness import Control, State, seconds
 
 Stage = session_pb2.Session.Milestone.Stage
 
@@ -81,3 +81,30 @@ async def test_that_a_session_had_to_be_killed_is_said(plane: Control) -> None:
     assert ended.status_message.startswith("Terminated by ")
     assert ended.status_message.endswith(". It was killed.")
     assert ended.failure_reason == ""
+
+
+async def test_limits_on_silence_and_on_coming_back_end_sessions(plane: Control) -> None:
+    """A hung application is a failure; a viewer who does not come back is not."""
+    limits = application_pb2.Limits()
+    limits.unresponsive_timeout.FromSeconds(30)
+    limits.reconnect_timeout.FromSeconds(60)
+    limits.idle_timeout.FromSeconds(3600)
+    agent = await plane.agent()
+    ends = []
+    for reported in ({"unanswered_for": 30}, {"unwatched_for": 60, "idle_for": 60}):
+        session = await plane.running(agent, limits=limits)
+        assignment = await agent.assignment(session.session_id)
+        spans = {name: seconds(span) for name, span in reported.items()}
+        await agent.report(assignment, "READY", ever_connected=True, ready_for=seconds(300), **spans)
+        await agent.assignment(session.session_id, "STOPPED")
+        await agent.report(assignment, "EXITED", reason="STOPPED", exit_code=0)
+        ends.append(await plane.get(session.session_id))
+
+    assert [(end.state, end.end_reason) for end in ends] == [
+        (State.FAILED, session_pb2.Session.UNRESPONSIVE),
+        (State.TERMINATED, session_pb2.Session.IDLE_TIMEOUT),
+    ]
+    assert [end.status_message for end in ends] == [
+        "The application did not answer for 30 seconds.",
+        "No viewer came back within 60 seconds.",
+    ]

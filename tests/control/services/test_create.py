@@ -327,8 +327,11 @@ async def test_a_session_may_ask_for_less_than_its_version_allows_and_not_for_mo
     assert caught.value.reason == "ABOVE_LIMIT"
 
 
+NEW = ("unresponsive_timeout", "reconnect_timeout")
+
+
 async def test_a_session_shows_all_limits_with_their_defaults(plane: Control) -> None:
-    """Each of the six is set, or named as unlimited; who created it and when it changed is there too."""
+    """Each of them is set, or named as unlimited; who created it and when it changed is there too."""
     await plane.apply(version("2.0.0", limits=Limits(max_duration=seconds(600))))
     token = await plane.token("SERVICE", "portal")
 
@@ -339,7 +342,7 @@ async def test_a_session_shows_all_limits_with_their_defaults(plane: Control) ->
         stop_grace_period=seconds(10),
         queue_timeout=seconds(1800),
         max_duration=seconds(600),
-        unlimited=["never_connected_timeout", "idle_timeout"],
+        unlimited=["never_connected_timeout", "idle_timeout", *NEW],
     )
     assert (made.username, made.created_by) == ("ann", "portal")
     assert made.updated_time == made.created_time
@@ -348,7 +351,7 @@ async def test_a_session_shows_all_limits_with_their_defaults(plane: Control) ->
 
 
 async def test_a_session_may_ask_for_any_stricter_limit(plane: Control) -> None:
-    """All six; what it does not mention stays, and the answer, the node and the queue are told."""
+    """All of them; what it does not mention stays, and the answer, the node and the queue are told."""
     await plane.apply(version("2.0.0", limits=Limits(start_timeout=seconds(60), idle_timeout=seconds(60))))
     asked = Limits(
         start_timeout=seconds(59),
@@ -357,6 +360,8 @@ async def test_a_session_may_ask_for_any_stricter_limit(plane: Control) -> None:
         max_duration=seconds(56),
         stop_grace_period=seconds(5),
         queue_timeout=seconds(54),
+        unresponsive_timeout=seconds(53),
+        reconnect_timeout=seconds(52),
     )
 
     made = await plane.create(limits=asked)
@@ -422,8 +427,8 @@ async def test_unlimited_goes_from_version_over_profile_to_session(plane: Contro
     plain, free = await plane.create(), await plane.create(profile="small", limits=Limits(unlimited=["max_duration"]))
 
     assert plain.limits.max_duration == seconds(600)
-    assert set(plain.limits.unlimited) == {"never_connected_timeout", "idle_timeout", "queue_timeout"}
-    assert set(free.limits.unlimited) == {"never_connected_timeout", "idle_timeout", "max_duration"}
+    assert set(plain.limits.unlimited) == {"never_connected_timeout", "idle_timeout", "queue_timeout", *NEW}
+    assert set(free.limits.unlimited) == {"never_connected_timeout", "idle_timeout", "max_duration", *NEW}
     assert free.limits.queue_timeout == seconds(60)
     assert not free.HasField("max_duration")
     # Of the two that wait for a device, only the one with a timeout gives up.

@@ -776,6 +776,8 @@ class LaunchReport(_message.Message):
     IDLE_FOR_FIELD_NUMBER: _builtins.int
     STARTING_FOR_FIELD_NUMBER: _builtins.int
     LOG_TAIL_FIELD_NUMBER: _builtins.int
+    UNWATCHED_FOR_FIELD_NUMBER: _builtins.int
+    UNANSWERED_FOR_FIELD_NUMBER: _builtins.int
     launch_id: _builtins.str
     """The launch."""
     epoch: _builtins.int
@@ -818,6 +820,14 @@ class LaunchReport(_message.Message):
     def log_tail(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The last lines of its output, in a final report."""
 
+    @_builtins.property
+    def unwatched_for(self) -> _duration_pb2.Duration:
+        """Time since the last viewer left; unset if one is connected, or none ever was."""
+
+    @_builtins.property
+    def unanswered_for(self) -> _duration_pb2.Duration:
+        """Time since the last answer of a ready application that does not answer; unset if it does."""
+
     def __init__(
         self,
         *,
@@ -837,10 +847,12 @@ class LaunchReport(_message.Message):
         idle_for: _duration_pb2.Duration | None = ...,
         starting_for: _duration_pb2.Duration | None = ...,
         log_tail: _abc.Iterable[_builtins.str] | None = ...,
+        unwatched_for: _duration_pb2.Duration | None = ...,
+        unanswered_for: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_viewers", b"_viewers", "exit_code", b"exit_code", "idle_for", b"idle_for", "ready_for", b"ready_for", "starting_for", b"starting_for", "viewers", b"viewers"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_viewers", b"_viewers", "exit_code", b"exit_code", "idle_for", b"idle_for", "ready_for", b"ready_for", "starting_for", b"starting_for", "unanswered_for", b"unanswered_for", "unwatched_for", b"unwatched_for", "viewers", b"viewers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_viewers", b"_viewers", "epoch", b"epoch", "ever_connected", b"ever_connected", "exit_code", b"exit_code", "http_port", b"http_port", "idle_for", b"idle_for", "launch_id", b"launch_id", "log_tail", b"log_tail", "media_port", b"media_port", "message", b"message", "ready_for", b"ready_for", "reason", b"reason", "signal_port", b"signal_port", "starting_for", b"starting_for", "state", b"state", "steps", b"steps", "viewers", b"viewers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_viewers", b"_viewers", "epoch", b"epoch", "ever_connected", b"ever_connected", "exit_code", b"exit_code", "http_port", b"http_port", "idle_for", b"idle_for", "launch_id", b"launch_id", "log_tail", b"log_tail", "media_port", b"media_port", "message", b"message", "ready_for", b"ready_for", "reason", b"reason", "signal_port", b"signal_port", "starting_for", b"starting_for", "state", b"state", "steps", b"steps", "unanswered_for", b"unanswered_for", "unwatched_for", b"unwatched_for", "viewers", b"viewers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

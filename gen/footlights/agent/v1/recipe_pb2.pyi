@@ -315,6 +315,9 @@ class Limits(_message.Message):
     STOP_GRACE_PERIOD_FIELD_NUMBER: _builtins.int
     QUEUE_TIMEOUT_FIELD_NUMBER: _builtins.int
     UNLIMITED_FIELD_NUMBER: _builtins.int
+    UNRESPONSIVE_TIMEOUT_FIELD_NUMBER: _builtins.int
+    RECONNECT_TIMEOUT_FIELD_NUMBER: _builtins.int
+    CAPPED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def start_timeout(self) -> _duration_pb2.Duration:
         """From the start of the application to ready, without the time in which its image is pulled; default 15 minutes,
@@ -327,7 +330,9 @@ class Limits(_message.Message):
 
     @_builtins.property
     def idle_timeout(self) -> _duration_pb2.Duration:
-        """Without a viewer, or without input where the application reports it."""
+        """Without a viewer, counted from when the last one left; or without input, where the application reports that and
+        shows its viewers a warning before: who watches is not ended without one.
+        """
 
     @_builtins.property
     def max_duration(self) -> _duration_pb2.Duration:
@@ -347,6 +352,22 @@ class Limits(_message.Message):
         `start_timeout` and `stop_grace_period` cannot be unlimited.
         """
 
+    @_builtins.property
+    def unresponsive_timeout(self) -> _duration_pb2.Duration:
+        """Time without an answer of the ready application to its agent, after which it is ended as UNRESPONSIVE. By default
+        there is no such limit: the other ones go on.
+        """
+
+    @_builtins.property
+    def reconnect_timeout(self) -> _duration_pb2.Duration:
+        """From when the last viewer left until the session ends, if none comes back. By default, and if it is unlimited,
+        `idle_timeout` counts then.
+        """
+
+    @_builtins.property
+    def capped(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The names of those that the installation has lowered, or set, to its own maximum."""
+
     def __init__(
         self,
         *,
@@ -357,10 +378,13 @@ class Limits(_message.Message):
         stop_grace_period: _duration_pb2.Duration | None = ...,
         queue_timeout: _duration_pb2.Duration | None = ...,
         unlimited: _abc.Iterable[_builtins.str] | None = ...,
+        unresponsive_timeout: _duration_pb2.Duration | None = ...,
+        reconnect_timeout: _duration_pb2.Duration | None = ...,
+        capped: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["idle_timeout", b"idle_timeout", "max_duration", b"max_duration", "never_connected_timeout", b"never_connected_timeout", "queue_timeout", b"queue_timeout", "start_timeout", b"start_timeout", "stop_grace_period", b"stop_grace_period"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["idle_timeout", b"idle_timeout", "max_duration", b"max_duration", "never_connected_timeout", b"never_connected_timeout", "queue_timeout", b"queue_timeout", "reconnect_timeout", b"reconnect_timeout", "start_timeout", b"start_timeout", "stop_grace_period", b"stop_grace_period", "unresponsive_timeout", b"unresponsive_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idle_timeout", b"idle_timeout", "max_duration", b"max_duration", "never_connected_timeout", b"never_connected_timeout", "queue_timeout", b"queue_timeout", "start_timeout", b"start_timeout", "stop_grace_period", b"stop_grace_period", "unlimited", b"unlimited"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capped", b"capped", "idle_timeout", b"idle_timeout", "max_duration", b"max_duration", "never_connected_timeout", b"never_connected_timeout", "queue_timeout", b"queue_timeout", "reconnect_timeout", b"reconnect_timeout", "start_timeout", b"start_timeout", "stop_grace_period", b"stop_grace_period", "unlimited", b"unlimited", "unresponsive_timeout", b"unresponsive_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

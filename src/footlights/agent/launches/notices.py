@@ -42,12 +42,15 @@ class Notices:
     def sent(self, notice: SessionNotice, outcome: NoticeOutcome) -> None:
         """Take in whether a notice was delivered."""
         if outcome is NoticeOutcome.DELIVERED:
+            if notice.reason == EndReason.IDLE_TIMEOUT.value:
+                self._record.warned()
             self._said = (notice.reason, notice.message, self._end(notice))
         self._unsupported = outcome is NoticeOutcome.UNSUPPORTED
 
     def _now(self) -> SessionNotice:
         """Whatever ends the session first."""
-        found = [notice for notice in (self._from_control_plane(), self._from_limits()) if notice.reason]
+        given = (self._from_control_plane(), self._from_limits(), self._from_idleness())
+        found = [notice for notice in given if notice.reason]
         return min(
             found, key=lambda notice: inf if notice.ends_in_s is None else notice.ends_in_s, default=SessionNotice()
         )
@@ -69,6 +72,14 @@ class Notices:
             return SessionNotice()
         text = "The session reaches its maximum duration. It can be extended."
         return SessionNotice(EndReason.MAX_DURATION.value, text, max(0.0, longest - ready_for))
+
+    def _from_idleness(self) -> SessionNotice:
+        """Warn who watches and gives no input: only a warning that was shown lets the session end."""
+        left = self._record.idle_ends_in
+        if left is None:
+            return SessionNotice()
+        text = "There was no input for a long time. Move the mouse or press a key in the picture to stay."
+        return SessionNotice(EndReason.IDLE_TIMEOUT.value, text, left)
 
     def _same(self, notice: SessionNotice) -> bool:
         reason, message, end = self._said

@@ -12,6 +12,7 @@ import structlog
 from footlights.agent.devices.inventory import DevicesSilent, DeviceWatch
 from footlights.agent.launches.exits import ExitWatch
 from footlights.agent.launches.notices import Notices
+from footlights.agent.launches.record import UNANSWERED_S, Record
 from footlights.agent.launches.step import Facts, OnDevice, Ready
 from footlights.devices.kinds import traits_of_kind
 from footlights.launch.launcher import Launcher, LaunchPlan, Phase, Status
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from footlights.agent.devices.ports import PortBlocks
     from footlights.agent.launches.journal import Journal
     from footlights.agent.launches.probes import ApplicationProbes
-    from footlights.agent.launches.record import Record
     from footlights.agent.link.outbox import Outbox
     from footlights.supervision import Supervisor
 
@@ -85,6 +85,7 @@ class Observer:
         self._notices = Notices(record, tools.clock)
         self._suspect: tuple[float, int] | None = None
         self._overdue = ""
+        self._silent = False
         self._device_note = ""
         """What was said of its use of devices."""
         self.status: Status | None = None
@@ -271,6 +272,13 @@ class Observer:
         if (notice := self._notices.due()) is not None:
             self._notices.sent(notice, await self._tools.probes.send_notice(plan, notice, secret))
         found = await self._tools.probes.presence(plan, secret, self._record.pids)
-        if self._record.observe(found.viewers, found.idle_s):
+        if found.unanswered:
+            self._record.unheard(found.unanswered)
+        else:
+            self._record.heard()
+        said, self._silent = self._silent, (self._record.unanswered_for or 0.0) >= UNANSWERED_S
+        if said != self._silent:
+            self._log.warning("application_silent" if self._silent else "application_answers", asked=found.unanswered)
+        if self._record.observe(found.viewers, found.idle_s) or said != self._silent:
             self._tools.reports.changed(self._record.launch_id)
             self._wake()

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from footlights.agent.launches.journal import JournalEntry
 from footlights.agent.launches.step import Facts, LaunchEnding
 from footlights.agent.v1.agent_pb2 import Assignment, LaunchReport
-from footlights.launch.recipe.limits import limit_s
+from footlights.agent.v1.recipe_pb2 import Presence
+from footlights.launch.recipe.limits import limit_s, time_limits
 from footlights.launch.recipe.stages import all_roots
-from footlights.lifecycle import LaunchState, SessionClock, Stage, TimeLimits, due, known
+from footlights.lifecycle import LaunchState, SessionClock, Stage, due, known, warned_ahead_s
 from footlights.protocol import counterparts, enums, launch_secrets
 from footlights.protocol.output import bounded_tail
 from footlights.protocol.times import duration
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from footlights.launch.launcher import LaunchPlan
 
 DEFAULT_START_TIMEOUT_S = 900.0
+UNANSWERED_S = 5.0
+"""How long an application does not answer until that is said."""
+_STIR_S = 1.0
+"""Less is no input after a warning, but an inexact clock."""
 
 STAGE_ROOTS = "FOOTLIGHTS_STAGE_ROOTS"
 """The member of the session file that holds them."""
@@ -67,6 +72,10 @@ class Record:
     ever_connected: bool = False
     """The same once it is on disk: what was reported, the next agent must not take back."""
     active_at: float = 0.0
+    watched: bool = False
+    """Whether a viewer was connected when that was last known."""
+    unanswered: str = ""
+    """What the application was asked and did not answer; empty where it answers."""
     pids: frozenset[int] = frozenset()
     """Its process tree when it was last seen running."""
     former_pids: deque[int] = field(default_factory=lambda: deque(maxlen=_MOST_FORMER))
@@ -76,6 +85,10 @@ class Record:
     """Whether every trace of it except its output is removed."""
     stop_asked_at: float | None = None
     killed_at: float | None = None
+    _answered_at: float = 0.0
+    _left_at: float | None = None
+    _warned: tuple[float, float] | None = None
+    """When viewers were warned for giving no input, and when they had last given some."""
 
     def __post_init__(self) -> None:
         self.boot_id = self.boot_id or self.clock.boot_id
@@ -103,6 +116,8 @@ class Record:
             ever_connected=entry.ever_connected,
             active_at=clock.now(),
             final=entry.final,
+            _answered_at=clock.now(),
+            _left_at=clock.now(),
         )
         if entry.ending is not None:
             state, reason, message = entry.ending
@@ -252,6 +267,7 @@ class Record:
         if state is LaunchState.READY:
             self.mark(Stage.APPLICATION_READY)
             self.active_at = self.clock.now()
+            self.heard()
         elif state is LaunchState.STOPPING:
             self.mark(_STOPPING)
         elif state.final:
@@ -286,21 +302,82 @@ class Record:
 
     @property
     def idle_for(self) -> float | None:
-        """Seconds without an active viewer; None where that cannot be known."""
-        if self.viewers is None or self.state is not LaunchState.READY:
+        """Seconds without an active viewer; None where that cannot be known.
+
+        One who watches is not idle beyond the limit before a warning has been shown for as long as it says. While an
+        application does not answer, time goes on: from its last answer, if somebody watched then.
+        """
+        if self.state is not LaunchState.READY or (self.viewers is None and not self._lost_sight):
             return None
+        idle, limit = self._inactive_for, limit_s(self.assignment.limits, "idle_timeout")
+        if self.viewers is None and self.watched:
+            return min(idle, self.unanswered_for or 0.0)
+        if not self.viewers or limit is None:
+            return idle
+        warned = 0.0 if self._warned is None else self.clock.now() - self._warned[0]
+        return min(idle, limit - warned_ahead_s(limit) + warned)
+
+    @property
+    def idle_ends_in(self) -> float | None:
+        """Seconds until a viewer who watches is ended for giving no input; None where no warning is due."""
+        limit = limit_s(self.assignment.limits, "idle_timeout")
+        if not self.viewers or limit is None or self._inactive_for < limit - warned_ahead_s(limit):
+            return None
+        return max(0.0, limit - (self.idle_for or 0.0))
+
+    @property
+    def unwatched_for(self) -> float | None:
+        """Seconds since the last viewer left; None where one is connected, as far as is known, or none ever was."""
+        if self.state is not LaunchState.READY or self.watched or not self.ever_connected:
+            return None
+        return None if self._left_at is None else max(0.0, self.clock.now() - self._left_at)
+
+    @property
+    def unanswered_for(self) -> float | None:
+        """Seconds since its last answer, where a ready application does not answer."""
+        if self.state is not LaunchState.READY or not self.unanswered:
+            return None
+        return max(0.0, self.clock.now() - self._answered_at)
+
+    def heard(self) -> None:
+        """Note that the application answers."""
+        self.unanswered, self._answered_at = "", self.clock.now()
+
+    def unheard(self, asked: str) -> None:
+        """Note what the application was asked and did not answer."""
+        self.unanswered = asked
+
+    def warned(self) -> None:
+        """Note that viewers have been warned that they will be ended for giving no input."""
+        if self._warned is None:
+            self._warned = self.clock.now(), self.active_at
+
+    @property
+    def _inactive_for(self) -> float:
         return max(0.0, self.clock.now() - self.active_at)
+
+    @property
+    def _lost_sight(self) -> bool:
+        """Whether its viewers are not known because it does not answer, and not because they never are."""
+        source = self.assignment.version.presence.source
+        return bool(self.unanswered) and source != Presence.NONE
 
     def observe(self, viewers: int | None, last_input_s: float | None) -> bool:
         """Take in who is connected; return whether the number of viewers has changed."""
         now = self.clock.now()
-        before = self.viewers
+        before, watched = self.viewers, self.watched
         self.viewers = viewers
+        if viewers is not None:
+            self.watched = bool(viewers)
         if viewers:
             self.arrived = True
             self.mark(Stage.FIRST_VIEWER)
-            arrived = not before
+            arrived = not watched
             self.active_at = now if arrived or last_input_s is None else max(self.active_at, now - last_input_s)
+        elif watched and not self.watched:
+            self.active_at = self._left_at = now
+        if self._warned is not None and self.active_at > self._warned[1] + _STIR_S:
+            self._warned = None
         return before != viewers
 
     def facts(self) -> Facts:
@@ -323,20 +400,22 @@ class Record:
             same_boot=self.boot_id == self.clock.boot_id,
         )
 
+    @property
+    def _condition(self) -> str:
+        """What is to be known of it without a note: what its start waits for, or that it does not answer."""
+        if self.state is LaunchState.STARTING:
+            return self.progress
+        if (self.unanswered_for or 0.0) < UNANSWERED_S:
+            return ""
+        return f"The application does not answer: {self.unanswered}."
+
     def overdue(self) -> str:
         """Name the session timer that has run out; empty while none has."""
         ready_for = self.ready_for
         if self.state is not LaunchState.READY or ready_for is None:
             return ""
-        limits = self.assignment.limits
-        found = due(
-            SessionClock(ready_for, self.ever_connected, self.idle_for),
-            TimeLimits(
-                never_connected_s=limit_s(limits, "never_connected_timeout"),
-                idle_s=limit_s(limits, "idle_timeout"),
-                max_s=limit_s(limits, "max_duration"),
-            ),
-        )
+        clock = SessionClock(ready_for, self.ever_connected, self.idle_for, self.unwatched_for, self.unanswered_for)
+        found = due(clock, time_limits(self.assignment.limits))
         return "" if found is None else found[0].value
 
     def entry(self) -> JournalEntry:
@@ -367,12 +446,14 @@ class Record:
             launch_id=self.launch_id,
             epoch=self.assignment.epoch,
             state=enums.number_of(LaunchReport.State, self.state),
-            message=self.message or (self.progress if self.state is LaunchState.STARTING else ""),
+            message=self.message or self._condition,
             ever_connected=self.ever_connected,
             viewers=self.viewers,
             starting_for=_age(self.starting_for if _STARTING in self.marks else None),
             ready_for=_age(self.ready_for),
             idle_for=_age(self.idle_for),
+            unwatched_for=_age(self.unwatched_for),
+            unanswered_for=_age(self.unanswered_for),
         )
         if self.ending is not None:
             report.reason = self.ending.reason

@@ -345,7 +345,7 @@ class AgentLink:
         """Take a report; False where it says no more than the last one of its launch, and no time limit is over."""
         bare = agent_pb2.LaunchReport()
         bare.CopyFrom(report)
-        for name in ("ready_for", "idle_for", "starting_for"):
+        for name in ("ready_for", "idle_for", "starting_for", "unwatched_for", "unanswered_for"):
             bare.ClearField(name)
         for step in bare.steps:
             step.ClearField("age")
@@ -430,4 +430,6 @@ def session_clock(report: agent_pb2.LaunchReport) -> SessionClock:
         ready_for_s=times.seconds(report.ready_for),
         ever_connected=report.ever_connected,
         idle_for_s=times.seconds(report.idle_for) if report.HasField("idle_for") else None,
+        unwatched_for_s=times.seconds(report.unwatched_for) if report.HasField("unwatched_for") else None,
+        unanswered_for_s=times.seconds(report.unanswered_for) if report.HasField("unanswered_for") else None,
     )

@@ -7,7 +7,7 @@ import contextlib
 import json
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from footlights.launch.launcher import LaunchPlan, LogPart
@@ -38,6 +38,8 @@ class ViewerPresence:
     viewers: int | None
     idle_s: float | None
     """Seconds since the last input, where the application says it."""
+    unanswered: str = ""
+    """What it was asked and did not answer; empty where it answers."""
 
 
 UNKNOWN = ViewerPresence(viewers=None, idle_s=None)
@@ -104,29 +106,54 @@ async def presence(
     pids: frozenset[int] = frozenset(),
     timeout_s: float = PROBE_TIMEOUT_S,
 ) -> ViewerPresence:
-    """Ask who is connected: by the application's own word, else by counting connections to the signalling port."""
-    version, source = plan.version, plan.version.presence.source
-    if source == PresenceRecipe.NONE:
-        return UNKNOWN
-    if answers := traits_of(version).answers:
-        return ViewerPresence(viewers=answers().viewers(plan), idle_s=None)
-    if source != PresenceRecipe.CONNECTIONS:
+    """Ask who is connected: by the application's own word, else by counting connections to the signalling port.
+
+    It says as well whether the application answers, also one that is not asked for its viewers.
+    """
+    source = plan.version.presence.source
+    if answers := traits_of(plan.version).answers:
+        viewers = None if source == PresenceRecipe.NONE else answers().viewers(plan)
+        return ViewerPresence(viewers=viewers, idle_s=None)
+    problem = ""
+    if source in (PresenceRecipe.CONNECTIONS, PresenceRecipe.NONE):
+        problem = await _unanswered(plan, secret, pids, timeout_s)
+    else:
+        asked = f"GET http://{loopback.HOST}:{plan.ports.http}{STATUS_PATH}"
         try:
             async with asyncio.timeout(timeout_s):
                 status, body = await _ask(plan, STATUS_PATH, secret)
-            if status == 200:
+            if status == _OK:
                 return _said(body)
-        except TimeoutError:
-            return UNKNOWN  # it has the route, or hangs: its connections would say less
-        except (OSError, ValueError, EOFError):
-            pass
-        if source == PresenceRecipe.HTTP:
-            return UNKNOWN
-    if plan.own_network and not pids:
-        return UNKNOWN
+        except TimeoutError as error:
+            # It has the route, or hangs: its connections would say less.
+            return replace(UNKNOWN, unanswered=f"{asked}: {explained(error, timeout_s)}")
+        except (OSError, ValueError, EOFError) as error:
+            if source == PresenceRecipe.HTTP:
+                problem = f"{asked}: {explained(error, timeout_s)}"
+            elif not isinstance(error, ValueError):
+                problem = await _unanswered(plan, secret, pids, timeout_s)
+    without = source != PresenceRecipe.CONNECTIONS and bool(problem)
+    if without or source in (PresenceRecipe.HTTP, PresenceRecipe.NONE) or (plan.own_network and not pids):
+        return replace(UNKNOWN, unanswered=problem)
     inside = min(pids) if plan.own_network else None
     count = await asyncio.to_thread(ownership.connections, plan.ports.signal, inside)
-    return ViewerPresence(viewers=count, idle_s=None)
+    return ViewerPresence(viewers=count, idle_s=None, unanswered=problem)
+
+
+async def _unanswered(plan: LaunchPlan, secret: str, pids: frozenset[int], timeout_s: float) -> str:
+    """Ask what the readiness check asks: any answer is one. Without a question it can be asked, it must listen."""
+    if plan.version.readiness.check in (Readiness.CHECK_UNSPECIFIED, Readiness.HTTP):
+        try:
+            async with asyncio.timeout(timeout_s):
+                await _ask(plan, _ready_path(plan), secret)
+        except (OSError, ValueError, EOFError, TimeoutError) as error:
+            return f"{_question(plan)}: {explained(error, timeout_s)}"
+        return ""
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            if await _signals(plan, pids):
+                return ""
+    return f"nothing listens on its signalling port, TCP {plan.ports.signal}"
 
 
 def _ready_path(plan: LaunchPlan) -> str:

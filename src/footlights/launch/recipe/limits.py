@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from footlights.errors import InvalidArgument, Reason, Violations
 from footlights.launch.recipe.checks import MAX_DURATION_S
+from footlights.lifecycle import TimeLimits
 from footlights.protocol.times import duration, seconds
 from footlights.v1.application_pb2 import Limits
 
@@ -36,6 +37,17 @@ DEFAULTS_S: Final[Mapping[str, float]] = MappingProxyType(
 def limit_s(limits: Limits | recipe_pb2.Limits, name: str) -> float | None:
     """Return a limit in seconds; None where there is none."""
     return seconds(getattr(limits, name)) if limits.HasField(name) else None  # type: ignore[arg-type]
+
+
+def time_limits(applied: Limits | recipe_pb2.Limits) -> TimeLimits:
+    """Return the limits of a ready session as the lifecycle takes them."""
+    return TimeLimits(
+        never_connected_s=limit_s(applied, "never_connected_timeout"),
+        idle_s=limit_s(applied, "idle_timeout"),
+        max_s=limit_s(applied, "max_duration"),
+        unresponsive_s=limit_s(applied, "unresponsive_timeout"),
+        reconnect_s=limit_s(applied, "reconnect_timeout"),
+    )
 
 
 def check(field: str, limits: Limits, *, reason: Reason | None = None) -> None:

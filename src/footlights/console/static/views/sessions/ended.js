@@ -11,6 +11,7 @@ const SAYS = {
   LAUNCH_FAILED: "The application could not be launched.",
   START_TIMEOUT: "The application was not ready in time.",
   NEVER_CONNECTED: "No viewer connected in time.",
+  UNRESPONSIVE: "The application did not answer for too long.",
   IDLE_TIMEOUT: "There was no viewer or no input for too long.",
   MAX_DURATION: "Its maximum duration was reached.",
   QUEUE_TIMEOUT: "No device became free in time.",
