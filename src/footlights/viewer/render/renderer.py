@@ -67,10 +67,16 @@ class Renderer:
         self._aspect = width / height
         self._engine, self._buffer, self._texture = _open_buffer(core, self._size, backend)
         self._root = core.NodePath("scene")
+        self._posed: float | None = None
+        self._moving: list[tuple[Batch, Any, Any]] = []  # with its node and its rows
         self._joints = self._build_joints()
         self._textures = Textures(core, scene.roots, scene.left_out)
         for batch in scene.batches:
-            self._joints[batch.joint].attachNewNode(_geom_node(core, batch)).setState(self._finish_state(batch.finish))
+            rows = _vertex_rows(batch)
+            node = _geom_node(core, batch, rows)
+            self._joints[batch.joint].attachNewNode(node).setState(self._finish_state(batch.finish))
+            if batch.motion is not None:
+                self._moving.append((batch, node, rows))
         self._ground = contact_shadow(core, scene, self._root)
         self._camera, self._lens = self._build_camera()
         build_lights(core, self._root, self._camera)
@@ -105,12 +111,15 @@ class Renderer:
             parent = self._root if joint.parent < 0 else nodes[joint.parent]
             nodes.append(parent.attachNewNode(joint.path))
         self._nodes = nodes
-        self._pose(self._scene.timeline.start, everything=True)
+        self._pose(self._scene.timeline.start)
         return nodes
 
-    def _pose(self, time: float, *, everything: bool = False) -> None:
+    def _pose(self, time: float) -> None:
+        """Move what moves; nothing where the time is that of the last picture."""
+        if time == self._posed:
+            return
         for joint, node in zip(self._scene.joints, self._nodes, strict=True):
-            if joint.parent < 0 and not everything:
+            if joint.parent < 0 and self._posed is not None:
                 continue
             matrix, visible = joint.sample(time)
             node.setMat(self._core.LMatrix4(*matrix.ravel().tolist()))
@@ -118,6 +127,11 @@ class Renderer:
                 node.show()
             else:
                 node.hide()
+        for batch, node, rows in self._moving:
+            if batch.motion is not None:
+                rows["p"], rows["n"] = batch.motion.at(time)
+                node.modifyGeom(0).modifyVertexData().modifyArrayHandle(0).copyDataFrom(rows.tobytes())
+        self._posed = time
 
     def _build_camera(self) -> tuple[Any, Any]:
         core = self._core
@@ -296,18 +310,21 @@ def _no_pipe(backend: Backend) -> ViewerFailure:
     )
 
 
-def _geom_node(core: Any, batch: Batch) -> Any:
+def _vertex_rows(batch: Batch) -> Any:
     fields: list[Any] = [("p", np.float32, 3), ("n", np.float32, 3), ("c", np.uint8, 4)]
-    layout = core.GeomVertexFormat.getV3n3c4()
     if batch.uvs is not None:
         fields.append(("t", np.float32, 2))
-        layout = core.GeomVertexFormat.getV3n3c4t2()
     rows = np.zeros(len(batch.positions), dtype=fields)
     rows["p"], rows["n"] = batch.positions, batch.normals
     rows["c"] = np.clip(np.rint(batch.colors * 255), 0, 255)
     if batch.uvs is not None:
         rows["t"] = batch.uvs
-    data = core.GeomVertexData("batch", layout, core.Geom.UHStatic)
+    return rows
+
+
+def _geom_node(core: Any, batch: Batch, rows: Any) -> Any:
+    layout = core.GeomVertexFormat.getV3n3c4() if batch.uvs is None else core.GeomVertexFormat.getV3n3c4t2()
+    data = core.GeomVertexData("batch", layout, core.Geom.UHDynamic if batch.motion else core.Geom.UHStatic)
     data.uncleanSetNumRows(len(rows))
     data.modifyArrayHandle(0).copyDataFrom(rows.tobytes())
     triangles = core.GeomTriangles(core.Geom.UHStatic)

@@ -99,6 +99,7 @@ class Welded:
     colors: Floats
     triangles: Ints
     uvs: Floats | None
+    points: Index  # of each vertex, its point
 
 
 def weld(points: Floats, triangles: Index, normals: Floats, colors: Floats, uvs: Floats | None = None) -> Welded:
@@ -121,12 +122,14 @@ def weld(points: Floats, triangles: Index, normals: Floats, colors: Floats, uvs:
     _, first, inverse = np.unique(
         (flat << np.uint64(32)) | look_ids.astype(np.uint64), return_index=True, return_inverse=True
     )
+    sources = triangles.reshape(-1)[first]
     return Welded(
-        positions=points[triangles.reshape(-1)[first]].astype(np.float32),
+        positions=points[sources].astype(np.float32),
         normals=normals.reshape(-1, 3)[first].astype(np.float32),
         colors=colors.reshape(-1, 4)[first].astype(np.float32),
         triangles=inverse.reshape(-1, 3).astype(np.int32),
         uvs=None if uvs is None else uvs[first].astype(np.float32),
+        points=sources,
     )
 
 

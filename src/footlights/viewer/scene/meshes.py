@@ -38,6 +38,7 @@ class Piece:
     triangles: Ints
     finish: Finish
     uvs: Floats | None = None
+    points: Index | None = None  # of each vertex of a mesh, its point
 
 
 def pieces_of(prim: Any, time: Any, palette: Palette) -> list[Piece]:
@@ -128,6 +129,12 @@ def _mesh_pieces(mesh: Any, time: Any, palette: Palette) -> list[Piece]:
     if not len(corners):
         return []
     triangles: Index = indices[corners].astype(np.int64)
+    known = np.isfinite(points).all(axis=1)
+    if not known.all():
+        whole_faces = known[triangles].all(axis=1)
+        corners, faces, triangles = corners[whole_faces], faces[whole_faces], triangles[whole_faces]
+        if not len(corners):
+            return []
     layout = _Layout(np.repeat(faces, 3), triangles.reshape(-1), corners.reshape(-1), len(points))
     normals = _authored_normals(mesh, time, layout)
     if normals is None:
@@ -170,6 +177,7 @@ def _mesh_pieces(mesh: Any, time: Any, palette: Palette) -> list[Piece]:
                 joined.triangles,
                 replace(finish, texture=tiled),
                 joined.uvs,
+                joined.points,
             )
             pieces.append(_both_sides(piece) if two_sided else piece)
     return pieces
@@ -286,6 +294,7 @@ def _both_sides(piece: Piece) -> Piece:
         triangles=np.concatenate([piece.triangles, piece.triangles[:, ::-1] + np.int32(len(piece.positions))]),
         finish=piece.finish,
         uvs=None if piece.uvs is None else np.concatenate([piece.uvs, piece.uvs]),
+        points=None if piece.points is None else np.concatenate([piece.points, piece.points]),
     )
 
 

@@ -19,6 +19,8 @@ from footlights.viewer.scene.roots import StageRoots
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from footlights.viewer.scene.deform import Motion
+
 Floats: TypeAlias = npt.NDArray[np.float32]
 Ints: TypeAlias = npt.NDArray[np.int32]
 Matrix: TypeAlias = npt.NDArray[np.float64]
@@ -115,6 +117,7 @@ class Batch:
     colors: Floats  # (n, 4), display-referred RGB and opacity, 0..1
     triangles: Ints  # (m, 3), counter-clockwise seen from outside
     uvs: Floats | None = None  # (n, 2), where in the finish's texture; (0, 0) is its lower left corner
+    motion: Motion | None = None  # where its vertices are at other times
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,4 +195,5 @@ class Scene:
     @property
     def animated(self) -> bool:
         """Whether anything moves."""
-        return len(self.joints) > 1 and self.timeline.end > self.timeline.start
+        moving = len(self.joints) > 1 or any(batch.motion is not None for batch in self.batches)
+        return moving and self.timeline.end > self.timeline.start

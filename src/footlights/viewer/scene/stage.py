@@ -17,6 +17,7 @@ import numpy as np
 
 from footlights.viewer.failure import FailureReason, ViewerFailure
 from footlights.viewer.scene.confine import open_confined
+from footlights.viewer.scene.deform import Deformer, Deformers, Motion
 from footlights.viewer.scene.left_out import LeftOut
 from footlights.viewer.scene.materials.palette import Palette
 from footlights.viewer.scene.meshes import Piece, pieces_of
@@ -96,6 +97,8 @@ class _Reader:
         self.joints: list[SceneJoint] = [SceneJoint("/", -1, lambda _time: (root, True))]
         self._left_out = left_out
         self._palette = Palette(left_out)
+        self._deformers = Deformers(stage, left_out)
+        self._moving: list[Batch] = []
         self._pieces: dict[str, list[Piece]] = {}
         self._gathered: dict[tuple[int, Finish], list[tuple[Piece, Matrix]]] = {}
         self._triangles = 0
@@ -121,12 +124,14 @@ class _Reader:
             joint, matrix = self._add_joint(prim, joint, matrix, visibility if blinks else None), IDENTITY
         elif xformable and not placed:
             matrix = _matrix(xformable.GetLocalTransformation(self.start)) @ matrix
+        if not np.isfinite(matrix).all():
+            raise ValueError("its transform is not finite")
 
         if prim.IsA(UsdGeom.PointInstancer):
             self._scatter(UsdGeom.PointInstancer(prim), joint, matrix)
             return
         if prim.IsA(UsdGeom.Gprim) and imageable.ComputePurpose() in ("default", "render"):
-            self._draw(prim, joint, matrix)
+            self._draw(prim, joint, matrix, still=still)
         for child in prim.GetFilteredChildren(self._children):
             try:
                 self.walk(child, joint, matrix, still=still)
@@ -135,10 +140,8 @@ class _Reader:
 
     def batches(self) -> list[Batch]:
         """Everything that was drawn, merged by joint and finish."""
-        return [
-            _merge(joint, finish, placed)
-            for (joint, finish), placed in sorted(self._gathered.items(), key=lambda kv: kv[0][1].transparent)
-        ]
+        merged = [_merge(joint, finish, placed) for (joint, finish), placed in self._gathered.items()]
+        return sorted([*merged, *self._moving], key=lambda batch: batch.finish.transparent)
 
     def _add_joint(self, prim: Any, parent: int, matrix: Matrix, visibility: Any) -> int:
         from pxr import Usd, UsdGeom
@@ -149,6 +152,8 @@ class _Reader:
             code = Usd.TimeCode(time)
             try:
                 local = _matrix(xformable.GetLocalTransformation(code)) @ matrix if xformable else matrix
+                if not np.isfinite(local).all():
+                    return matrix, False
                 return local, visibility is None or visibility.Get(code) != UsdGeom.Tokens.invisible
             except Exception:  # a sample that cannot be read hides what it moves, for as long as it is the one
                 return matrix, False
@@ -173,23 +178,54 @@ class _Reader:
             if prototype and (not mask or mask[k]):
                 self.walk(prototype, joint, _matrix(transform) @ matrix, placed=True, still=True)
 
-    def _draw(self, prim: Any, joint: int, matrix: Matrix) -> None:
+    def _draw(self, prim: Any, joint: int, matrix: Matrix, *, still: bool) -> None:
+        from pxr import UsdGeom
+
+        mesh = UsdGeom.Mesh(prim)
+        deformer = self._deformers.of(mesh, self.start) if mesh else None
+        if deformer is not None:
+            self._draw_deformed(prim, deformer, (joint, matrix), still=still)
+            return
         key = str((prim.GetPrimInPrototype() if prim.IsInstanceProxy() else prim).GetPath())
         if key not in self._pieces:
-            try:
-                self._pieces[key] = pieces_of(prim, self.start, self._palette)
-            except NotImplementedError:
-                self._pieces[key] = []
-                self._left_out.add(f"{prim.GetTypeName()} prims", key)
-            except Exception as error:  # USD's bindings raise errors of their own kinds, by what a file has
-                self._pieces[key] = []
-                self._left_out.add(UNREADABLE, f"{prim.GetPath()}: {_reason(error)}")
+            self._pieces[key] = self._pieces_of(prim)
         for piece in self._pieces[key]:
-            if self._triangles + len(piece.triangles) > MAX_TRIANGLES:
-                self._left_out.add(f"prims after the first {MAX_TRIANGLES:,} triangles", key)
-                return
-            self._triangles += len(piece.triangles)
-            self._gathered.setdefault((joint, piece.finish), []).append((piece, matrix))
+            if self._fits(piece, prim):
+                self._gathered.setdefault((joint, piece.finish), []).append((piece, matrix))
+
+    def _draw_deformed(self, prim: Any, deformer: Deformer, place: tuple[int, Matrix], *, still: bool) -> None:
+        joint, matrix = place
+        mirrored = np.linalg.det(matrix[:3, :3]) < 0
+        for piece in self._pieces_of(prim):
+            if piece.points is None or not self._fits(piece, prim):
+                continue
+            triangles = np.ascontiguousarray(piece.triangles[:, ::-1]) if mirrored else piece.triangles
+            motion = Motion(deformer, piece.points, piece.normals, triangles, matrix)
+            positions, normals = motion.at(self.start.GetValue())
+            if deformer.moves and not still:
+                self._moving.append(
+                    Batch(joint, piece.finish, positions, normals, piece.colors, triangles, piece.uvs, motion)
+                )
+            else:
+                posed = replace(piece, positions=positions, normals=normals, triangles=triangles)
+                self._gathered.setdefault((joint, piece.finish), []).append((posed, IDENTITY))
+
+    def _pieces_of(self, prim: Any) -> list[Piece]:
+        try:
+            return pieces_of(prim, self.start, self._palette)
+        except NotImplementedError:
+            self._left_out.add(f"{prim.GetTypeName()} prims", str(prim.GetPath()))
+        except Exception as error:  # USD's bindings raise errors of their own kinds, by what a file has
+            self._left_out.add(UNREADABLE, f"{prim.GetPath()}: {_reason(error)}")
+        return []
+
+    def _fits(self, piece: Piece, prim: Any) -> bool:
+        """Count a piece; whether it may still be drawn."""
+        if self._triangles + len(piece.triangles) > MAX_TRIANGLES:
+            self._left_out.add(f"prims after the first {MAX_TRIANGLES:,} triangles", str(prim.GetPath()))
+            return False
+        self._triangles += len(piece.triangles)
+        return True
 
 
 def _merge(joint: int, finish: Finish, placed: list[tuple[Piece, Matrix]]) -> Batch:
