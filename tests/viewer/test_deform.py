@@ -11,7 +11,7 @@ from pxr import Gf, Sdf, UsdGeom, UsdSkel
 
 from footlights.viewer.render.camera import framed
 from footlights.viewer.render.renderer import Overlay, Renderer
-from footlights.viewer.scene import deform
+from footlights.viewer.scene.prims import deform
 from tests.viewer.pictures import SIZE
 from tests.viewer.stages import StageMaker, only
 

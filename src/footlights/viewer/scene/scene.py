@@ -19,7 +19,7 @@ from footlights.viewer.scene.roots import StageRoots
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from footlights.viewer.scene.deform import Motion
+    from footlights.viewer.scene.prims.deform import Motion
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Ints: TypeAlias = npt.NDArray[np.int32]

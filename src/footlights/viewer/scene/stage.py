@@ -17,10 +17,10 @@ import numpy as np
 
 from footlights.viewer.failure import FailureReason, ViewerFailure
 from footlights.viewer.scene.confine import open_confined
-from footlights.viewer.scene.deform import Deformer, Deformers, Motion
 from footlights.viewer.scene.left_out import LeftOut
 from footlights.viewer.scene.materials.palette import Palette
-from footlights.viewer.scene.meshes import Piece, pieces_of
+from footlights.viewer.scene.prims.deform import Deformer, Deformers, Motion
+from footlights.viewer.scene.prims.meshes import Piece, pieces_of
 from footlights.viewer.scene.roots import StageRoots
 from footlights.viewer.scene.scene import ROOT, Batch, Bounds, Finish, Matrix, Scene, SceneJoint, Timeline, View
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from footlights.viewer.scene import shapes
-from footlights.viewer.scene.geometry import Index, corner_normals, is_closed, triangulate, weld
 from footlights.viewer.scene.materials.paint import UNBOUND, UV_NAMES, Layout, Paint
+from footlights.viewer.scene.prims import shapes
+from footlights.viewer.scene.prims.geometry import Index, corner_normals, is_closed, triangulate, weld
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,8 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from footlights.viewer.scene.geometry import Index
     from footlights.viewer.scene.left_out import LeftOut
+    from footlights.viewer.scene.prims.geometry import Index
     from footlights.viewer.scene.scene import Floats, Ints, Matrix
 
 MAX_MOVING_POINTS: Final = 250_000
