@@ -2,14 +2,15 @@
 
 Honoured: metersPerUnit, upAxis, orientation, purpose (default and render), visibility, displayColor and
 displayOpacity, materials (`materials`), material subsets, instances, point instancers, the geometric
-primitives, animated transforms and visibility, the first camera. Not: deforming points and skinning (shown at the start
-time), curves, points, volumes, USD's lights.
+primitives, curves, points, draw modes, skinning, blend shapes, keyed points, animated transforms and visibility, the
+first camera. Not: volumes, USD's lights.
 
 What cannot be understood of a prim is left out and counted; it never ends the picture.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +20,16 @@ from footlights.viewer.failure import FailureReason, ViewerFailure
 from footlights.viewer.scene.confine import open_confined
 from footlights.viewer.scene.left_out import LeftOut
 from footlights.viewer.scene.materials.palette import Palette
+from footlights.viewer.scene.prims.cards import draw_mode, stand_in
 from footlights.viewer.scene.prims.deform import Deformer, Deformers, Motion
-from footlights.viewer.scene.prims.meshes import Piece, pieces_of
+from footlights.viewer.scene.prims.meshes import pieces_of
 from footlights.viewer.scene.roots import StageRoots
 from footlights.viewer.scene.scene import ROOT, Batch, Bounds, Finish, Matrix, Scene, SceneJoint, Timeline, View
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from footlights.viewer.scene.prims.primvars import Piece
 
 MAX_TRIANGLES = 2_000_000
 """Beyond this a software renderer shows slides; the rest of the stage is left out, with a warning."""
@@ -127,6 +131,10 @@ class _Reader:
         if not np.isfinite(matrix).all():
             raise ValueError("its transform is not finite")
 
+        if (mode := draw_mode(prim)) and imageable.ComputePurpose() in ("default", "render"):
+            for piece in stand_in(prim, mode, self.start, self._left_out):
+                self._gather(piece, prim, joint, matrix)
+            return
         if prim.IsA(UsdGeom.PointInstancer):
             self._scatter(UsdGeom.PointInstancer(prim), joint, matrix)
             return
@@ -190,8 +198,11 @@ class _Reader:
         if key not in self._pieces:
             self._pieces[key] = self._pieces_of(prim)
         for piece in self._pieces[key]:
-            if self._fits(piece, prim):
-                self._gathered.setdefault((joint, piece.finish), []).append((piece, matrix))
+            self._gather(piece, prim, joint, matrix)
+
+    def _gather(self, piece: Piece, prim: Any, joint: int, matrix: Matrix) -> None:
+        if self._fits(piece, prim):
+            self._gathered.setdefault((joint, piece.finish), []).append((piece, matrix))
 
     def _draw_deformed(self, prim: Any, deformer: Deformer, place: tuple[int, Matrix], *, still: bool) -> None:
         joint, matrix = place
@@ -306,7 +317,8 @@ def _triple(vector: Any) -> tuple[float, float, float]:
 
 
 def _reason(error: object) -> str:
-    """The first line that USD gives, without the place in its own source."""
+    """The first thing that USD says, without the place in its own source."""
+    found = re.search(r"Error in '[^']*' at line \d+ in file \S+ : '(.+)", str(error))
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = next((line for line in lines if "Error in" not in line), lines[0] if lines else "unknown error")
+    text = found[1].strip().removesuffix("'") if found else lines[0] if lines else "unknown error"
     return text.split(" -- ")[-1]

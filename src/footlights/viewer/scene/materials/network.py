@@ -102,16 +102,19 @@ def value_of(shader: Any, *names: str) -> Value:
 
 def asset_of(shader: Any, name: str) -> str:
     """The file that an input names; empty where it names none."""
+    return next((file for each in _attributes(shader, name) if (file := asset_of_attribute(each))), "")
+
+
+def asset_of_attribute(attribute: Any) -> str:
+    """The file that an attribute names; empty where it names none."""
     from pxr import Sdf
 
-    for attribute in _attributes(shader, name):
-        value = attribute.Get()
-        if not isinstance(value, Sdf.AssetPath) or not value.path:
-            continue
-        # A file that is missing, and a name with <UDIM>, which is of many files, resolve to nothing.
-        specs = attribute.GetPropertyStack()
-        return str(value.resolvedPath or Sdf.ComputeAssetPathRelativeToLayer(specs[0].layer, value.path))
-    return ""
+    value = attribute.Get() if attribute else None
+    if not isinstance(value, Sdf.AssetPath) or not value.path:
+        return ""
+    # A file that is missing, and a name with <UDIM>, which is of many files, resolve to nothing.
+    specs = attribute.GetPropertyStack()
+    return str(value.resolvedPath or Sdf.ComputeAssetPathRelativeToLayer(specs[0].layer, value.path))
 
 
 def has_input(shader: Any, name: str) -> bool:

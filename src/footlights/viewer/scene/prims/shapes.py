@@ -58,6 +58,14 @@ def cylinder(height: float = 2.0, radius: float = 1.0, axis: Axis = "Z") -> Tria
     return _along(_join([wall, _disc(radius, -half, -1), _disc(radius, half, 1)]), axis)
 
 
+def frustum(height: float, bottom: float, top: float, axis: Axis = "Z") -> TriangleMesh:
+    """A closed cylinder whose two ends differ in radius."""
+    half = height / 2
+    slope = np.array([height, bottom - top]) / max(np.hypot(height, bottom - top), 1e-12)
+    wall = _lathe(np.array([[bottom, -half], [top, half]]), np.array([slope, slope]))
+    return _along(_join([wall, _disc(bottom, -half, -1), _disc(top, half, 1)]), axis)
+
+
 def cone(height: float = 2.0, radius: float = 1.0, axis: Axis = "Z") -> TriangleMesh:
     """A closed cone around the middle of its height, its tip towards `axis`."""
     half = height / 2
