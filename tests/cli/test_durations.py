@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footlights.cli.durations import parse_duration, show_duration
+from footlights.cli.durations import show_duration
+from footlights.protocol.durations import parse_duration
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_each_limit_is_the_last_one_that_was_said(version: Limits, profile: Limi
     made = Limits()
     made.CopyFrom(version)
     limits.override(made, profile)
-    limits.complete(made)
+    limits.InstallationLimits().complete(made)
 
     limits.check("limits", made)
     for name in limits.NAMES:
@@ -51,7 +51,7 @@ def test_each_limit_is_the_last_one_that_was_said(version: Limits, profile: Limi
 @given(some_limits(), some_limits())
 def test_a_session_never_has_more_than_is_allowed(allowed: Limits, asked: Limits) -> None:
     """It gets exactly what it asks for, or the error names a limit of which it asked for more."""
-    limits.complete(allowed)
+    limits.InstallationLimits().complete(allowed)
     made = Limits()
     made.CopyFrom(allowed)
 

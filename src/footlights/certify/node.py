@@ -102,7 +102,7 @@ class TrialNode:
         device = self._device(version)
         limits = Limits()
         limits.CopyFrom(version.limits)
-        recipe_limits.complete(limits)
+        recipe_limits.InstallationLimits().complete(limits)
         made = Assignment(
             launch_id=new_id(),
             session_id=new_id(),

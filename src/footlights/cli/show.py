@@ -110,7 +110,11 @@ def limits(session: session_pb2.Session) -> list[tuple[str, str]]:
         ]
     spans = [(name, _length(session.limits, name)) for name in LIMIT_NAMES]
     return [
-        (name.replace("_", " ").capitalize(), span or ("unlimited" if name in session.limits.unlimited else ""))
+        (
+            name.replace("_", " ").capitalize(),
+            (span or ("unlimited" if name in session.limits.unlimited else ""))
+            + (", the most that the installation allows" if name in session.limits.capped else ""),
+        )
         for name, span in spans
     ]
 

@@ -376,7 +376,7 @@ async def assemble(
             store,
             signals,
             writes=writes,
-            catalog=Catalog(store, signals, monotonic),
+            catalog=Catalog(store, signals, monotonic, installation=settings.installation_limits),
             board=fleet,
             placing=placing,
             telling=sender,
@@ -406,7 +406,7 @@ async def assemble(
             origin=origin,
             sealer=sealer,
             clock=clock,
-            least_isolation=settings.least_isolation,
+            settings=settings,
         )
         handlers: tuple[object, ...] = (
             TokenService(store, writes, authenticator, digests, clock, sealer=sealer),

@@ -12,6 +12,7 @@ from pathlib import Path
 from footlights.auth.grants import MAX_TTL_S
 from footlights.errors import InvalidArgument
 from footlights.ids import is_loopback
+from footlights.launch.recipe.limits import InstallationLimits
 from footlights.protocol.isolation import Isolation
 
 ISOLATIONS = {level.name.lower(): level for level in Isolation}
@@ -116,6 +117,12 @@ class ServerSettings:
     min_isolation: str = "process"
     """How far sessions must be separated from everything else on their node, at least, except those of operators:
     ``none``, ``process`` or ``container``."""
+    limit_defaults: tuple[str, ...] = ()
+    """Limits of sessions whose version and profile set none, ``idle_timeout=30m``; by default start_timeout=15m,
+    stop_grace_period=10s, queue_timeout=30m and no other. Repeat, or separate by commas."""
+    limit_caps: tuple[str, ...] = ()
+    """The most that the limits of new sessions may be, ``max_duration=12h``, whatever their version and profile say; a
+    session names those that were lowered in ``limits.capped``. Repeat, or separate by commas."""
     max_concurrent_calls: int = 2000
     """How many calls may be in progress at once, at most 10,000; more are answered with 503."""
     max_connections: int = 10_000
@@ -151,6 +158,7 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         """Check what can be checked without touching anything."""
+        self.installation_limits  # noqa: B018 - it checks them
         self._check_roles()
         self._check_networks()
         self._check_listeners()
@@ -164,6 +172,11 @@ class ServerSettings:
         _check_choice("log_level", self.log_level, ("debug", "info", "warning", "error"))
         if self.public_url and not self.public_url.startswith(("http://", "https://")):
             raise InvalidArgument("public_url", f"must start with http:// or https:// (got {self.public_url!r}).")
+
+    @property
+    def installation_limits(self) -> InstallationLimits:
+        """What ``limit_defaults`` and ``limit_caps`` say."""
+        return InstallationLimits.parse(self.limit_defaults, self.limit_caps)
 
     @property
     def least_isolation(self) -> Isolation:

@@ -15,6 +15,7 @@ from sqlalchemy import delete, update
 
 from footlights import errors
 from footlights.control.services.catalog import Catalog
+from footlights.launch.recipe.limits import InstallationLimits
 from footlights.store.applications import MOST_CHANGES
 from footlights.store.schema import FORMER_VERSION, RELEASE, RELEASE_CHANGE
 from tests.control.harness import Control, problem, seconds, version
@@ -88,7 +89,7 @@ async def test_a_version_that_was_removed_comes_back_as_it_was(plane: Control, r
 async def test_a_versions_recipe_is_made_once(plane: Control) -> None:
     """Sessions that are created in the same moment share it; a version that came again under the name has its own."""
     await plane.apply(version("2.0.0", description="one"), releases={})
-    catalog = Catalog(plane.store, plane.plane.signals)
+    catalog = Catalog(plane.store, plane.plane.signals, installation=InstallationLimits())
     first = [await catalog.resolve("fake", "2.0.0", "") for _ in range(2)]
     await call(plane, "DeleteVersion", pb.DeleteVersionRequest(application="fake", version="2.0.0"))
     # As a server of the release before has removed it.

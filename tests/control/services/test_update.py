@@ -5,6 +5,7 @@ Covers ``sessions.update`` and ``sessions.extend``.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from sqlalchemy import update
 
 from footlights import errors
 from footlights.store.schema import SESSION
-from tests.control.harness import Control, State, problem, seconds, version
+from tests.control.harness import Control, State, control, problem, seconds, version
 
 Limits = application_pb2.Limits
 
@@ -282,3 +283,36 @@ async def test_over_rest_the_mask_is_what_the_body_has(plane: Control) -> None:
     assert refused.status_code == 400
     assert (problem(refused)["field"], problem(refused)["reason"]) == ("update_mask", "FIELD_IMMUTABLE")
     assert "'username' cannot be changed" in problem(refused)["message"]
+
+
+async def test_an_installation_has_defaults_and_caps_of_its_own(tmp_path: Path, migrated: Path) -> None:
+    """Defaults where nothing is set; caps over all that is, which the session names; nothing may ask for more."""
+    settings: dict[str, Any] = {
+        "limit_defaults": ("idle_timeout=10m, queue_timeout=90",),
+        "limit_caps": ("max_duration=1h,idle_timeout=30m", "start_timeout=20m"),
+    }
+    async with control(tmp_path, migrated, **settings) as plane:
+        await plane.apply()
+        plain = await plane.create()
+        await plane.apply(version("2.0.0", limits=Limits(max_duration=seconds(7200), unlimited=["idle_timeout"])))
+        capped = await plane.create()
+        less = await plane.create(limits=Limits(max_duration=seconds(60)))
+        with pytest.raises(
+            errors.InvalidArgument, match="unlimited is more than the 3600s that the installation allows"
+        ):
+            await plane.create(limits=Limits(unlimited=["max_duration"]))
+        longer = session_pb2.ExtendSessionRequest(session_id=less.session_id, extend_by=seconds(3600))
+        with pytest.raises(errors.InvalidArgument, match="allows 3600s"):
+            await plane.call("StreamingService.ExtendSession", longer)
+        restored = await _update(plane, less.session_id, "limits.max_duration")
+
+    assert (plain.limits.idle_timeout, plain.limits.queue_timeout) == (seconds(600), seconds(90))
+    assert (plain.limits.start_timeout, plain.limits.max_duration) == (seconds(900), seconds(3600))
+    assert list(plain.limits.capped) == ["max_duration"]
+    assert (capped.limits.max_duration, capped.limits.idle_timeout) == (seconds(3600), seconds(1800))
+    assert list(capped.limits.capped) == ["idle_timeout", "max_duration"]
+    assert (less.limits.max_duration, list(less.limits.capped)) == (seconds(60), ["idle_timeout"])
+    assert (restored.limits.max_duration, list(restored.limits.capped)) == (
+        seconds(3600),
+        ["idle_timeout", "max_duration"],
+    )

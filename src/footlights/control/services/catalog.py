@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from footlights.control.services.sessions.resolve import Resolved
     from footlights.control.signals import Signals
+    from footlights.launch.recipe.limits import InstallationLimits
     from footlights.store import Store
 
 
@@ -27,7 +28,15 @@ class Catalog:
     TTL_S = 1.0
     MOST = 1000
 
-    def __init__(self, store: Store, bus: Signals, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        store: Store,
+        bus: Signals,
+        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        installation: InstallationLimits,
+    ) -> None:
+        self._installation = installation
         self._store, self._changes, self._monotonic = store, bus.catalogue.subscribe(), monotonic
         self._known: dict[tuple[str, str, str], tuple[float, Resolved]] = {}
         self._generation = 0
@@ -47,7 +56,7 @@ class Catalog:
         known = self._known.get(key)
         if known is None or now - known[0] >= self.TTL_S:
             generation = self._generation
-            found = await self._store.read(lambda tx: resolve.resolve(tx, *key))
+            found = await self._store.read(lambda tx: resolve.resolve(tx, *key, installation=self._installation))
             known = now, found
             if not self._changes.pending and generation == self._generation:
                 self._known[key] = known

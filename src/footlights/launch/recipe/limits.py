@@ -2,25 +2,29 @@
 
 A limit of a session replaces the profile's, that of a profile the version's, that of a version the default, one by one;
 so does the word that there is none (``unlimited``). Limits that apply have each limit set or named in ``unlimited``.
+None of them is more than the installation's cap; ``capped`` names those that would have been.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from footlights.errors import InvalidArgument, Reason, Violations
 from footlights.launch.recipe.checks import MAX_DURATION_S
 from footlights.lifecycle import TimeLimits
+from footlights.protocol.durations import parse_duration
 from footlights.protocol.times import duration, seconds
 from footlights.v1.application_pb2 import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from footlights.agent.v1 import recipe_pb2
 
 MAX_GRACE_S: Final = 3600
+_LEAST_S: Final = 0.001
 
 NAMES: Final = tuple(field.name for field in Limits.DESCRIPTOR.fields if field.message_type is not None)
 ALWAYS: Final = ("start_timeout", "stop_grace_period")
@@ -65,7 +69,7 @@ def check(field: str, limits: Limits, *, reason: Reason | None = None) -> None:
     for name in NAMES:
         most = MAX_GRACE_S if name == "stop_grace_period" else MAX_DURATION_S
         value = limit_s(limits, name)
-        if value is not None and not 0.001 <= value <= most:
+        if value is not None and not _LEAST_S <= value <= most:
             bound = f"more than 0s (got {value:g}s)" if value < 1 else f"at most {most}s (got {value:.0f}s)"
             with violations:
                 raise _refused(_path(field, name), f"must be {bound}.", reason or Reason.OUT_OF_RANGE)
@@ -86,6 +90,8 @@ def check(field: str, limits: Limits, *, reason: Reason | None = None) -> None:
 def override(limits: Limits, by: Limits) -> None:
     """Replace each limit that ``by`` sets or names as unlimited; the others stay."""
     for name in NAMES:
+        if (name in by.unlimited or by.HasField(name)) and name in limits.capped:  # type: ignore[arg-type]
+            limits.capped.remove(name)
         if name in by.unlimited:
             limits.ClearField(name)  # type: ignore[arg-type]
             _name_unlimited(limits, name, unlimited=True)
@@ -94,12 +100,55 @@ def override(limits: Limits, by: Limits) -> None:
             _name_unlimited(limits, name, unlimited=False)
 
 
-def complete(limits: Limits) -> None:
-    """Fill in the defaults, and name what is unlimited: what is left are limits that apply."""
-    for name, default_s in DEFAULTS_S.items():
-        if not limits.HasField(name) and name not in limits.unlimited:  # type: ignore[arg-type]
-            getattr(limits, name).CopyFrom(duration(default_s))
-    limits.unlimited[:] = [name for name in MAY_BE_UNLIMITED if not limits.HasField(name)]  # type: ignore[arg-type]
+@dataclass(frozen=True, slots=True)
+class InstallationLimits:
+    """What an operator sets for all sessions: limits where version and profile set none, and the most there may be."""
+
+    defaults_s: Mapping[str, float] = field(default_factory=lambda: DEFAULTS_S)
+    caps_s: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, defaults: Iterable[str], caps: Iterable[str]) -> InstallationLimits:
+        """Read settings, each ``NAME=DURATION``. Raises InvalidArgument: names the setting, the value and the fix."""
+        set_s, caps_s = _parse("limit_defaults", defaults), _parse("limit_caps", caps)
+        for name, cap_s in caps_s.items():
+            if set_s.get(name, 0.0) > cap_s:
+                text = f"{name}={set_s[name]:g}s is more than the {cap_s:g}s of --limit-caps. Give at most that."
+                raise InvalidArgument("limit_defaults", text)
+        return cls({**DEFAULTS_S, **set_s}, caps_s)
+
+    def complete(self, limits: Limits) -> None:
+        """Fill in the defaults, apply the caps, and name what is unlimited: what is left are limits that apply."""
+        for name, default_s in self.defaults_s.items():
+            if not limits.HasField(name) and name not in limits.unlimited:  # type: ignore[arg-type]
+                getattr(limits, name).CopyFrom(duration(default_s))
+        capped = [name for name, cap_s in self.caps_s.items() if not _is_within(limits, name, cap_s)]
+        for name in capped:
+            getattr(limits, name).CopyFrom(duration(self.caps_s[name]))
+        limits.capped[:] = sorted(capped)
+        limits.unlimited[:] = [name for name in MAY_BE_UNLIMITED if not limits.HasField(name)]  # type: ignore[arg-type]
+
+
+def _parse(setting: str, texts: Iterable[str]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for text in (part.strip() for given in texts for part in given.split(",") if part.strip()):
+        name, _, span = text.partition("=")
+        if name not in NAMES:
+            raise InvalidArgument(setting, f"unknown limit {name!r} in {text!r}; choose from {', '.join(NAMES)}.")
+        most = MAX_GRACE_S if name == "stop_grace_period" else MAX_DURATION_S
+        try:
+            value = parse_duration(span)
+        except ValueError as error:
+            raise InvalidArgument(setting, f"{text!r}: {error}") from None
+        if not _LEAST_S <= value <= most:
+            raise InvalidArgument(setting, f"{text!r}: must be more than 0s and at most {most}s.")
+        found[name] = value
+    return found
+
+
+def _is_within(limits: Limits, name: str, cap_s: float) -> bool:
+    value = limit_s(limits, name)
+    return value is not None and value <= cap_s
 
 
 def narrow(limits: Limits, asked: Limits, *, within: Limits | None = None, field: str = "") -> None:
@@ -121,9 +170,10 @@ def narrow(limits: Limits, asked: Limits, *, within: Limits | None = None, field
         if allowed is None or not (unlimited or (value is not None and value > allowed)):
             continue
         shown = "unlimited" if unlimited else f"{value:g}s"
+        who = "installation" if name in (within or limits).capped else "version or profile"
         raise InvalidArgument(
             _path(field, name),
-            f"{shown} is more than the {allowed:g}s that the version or profile allows. Give at most that.",
+            f"{shown} is more than the {allowed:g}s that the {who} allows. Give at most that.",
             reason=Reason.ABOVE_LIMIT,
             metadata={"limit": name, "value": shown, "allowed": f"{allowed:g}s"},
         )

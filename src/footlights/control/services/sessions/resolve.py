@@ -57,7 +57,14 @@ class Arguments:
     usd_stage_uri: str
 
 
-def resolve(tx: Transaction, application: str, version: str, profile: str) -> Resolved:
+def resolve(
+    tx: Transaction,
+    application: str,
+    version: str,
+    profile: str,
+    *,
+    installation: recipe_limits.InstallationLimits,
+) -> Resolved:
     """Find a version by release or name, and apply a profile.
 
     Raises NotFound where the application, version or profile is unknown; FailedPrecondition where the profile is not
@@ -91,7 +98,7 @@ def resolve(tx: Transaction, application: str, version: str, profile: str) -> Re
         _override_needs(needs, chosen.needs)
         recipe_limits.override(limits, chosen.limits)
     needs.slots = needs.slots or DEFAULT_SLOTS
-    recipe_limits.complete(limits)
+    installation.complete(limits)
     size, most = needs.ByteSize(), bound("Assignment", "needs").size
     if size > most:
         raise errors.FailedPrecondition(

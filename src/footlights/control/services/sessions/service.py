@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from footlights.control.services.sessions.resolve import Resolved
     from footlights.control.services.sessions.terminate import SessionTerminator
     from footlights.control.services.writes import Writes
+    from footlights.control.settings import ServerSettings
     from footlights.control.signals import Signals
-    from footlights.protocol.isolation import Isolation
     from footlights.store import Store, Transaction
     from footlights.store.schema import SessionRow
 
@@ -56,12 +56,12 @@ class StreamingService:
         origin: Origin,
         sealer: Sealer,
         clock: Callable[[], datetime],
-        least_isolation: Isolation,
+        settings: ServerSettings,
     ) -> None:
         self._store, self._bus, self._writes, self._peers = store, bus, writes, peers
         self._creator, self._terminator, self._connector = creator, terminator, connector
         self._follower, self._sealer, self._cursors = follower, sealer, Cursors(sealer)
-        self._origin, self._clock, self._least_isolation = origin, clock, least_isolation
+        self._origin, self._clock, self._settings = origin, clock, settings
 
     async def list_sessions(
         self, request: session_pb2.ListSessionsRequest, call: Call, *, most_bytes: int = PAGE_BYTES
@@ -193,8 +193,14 @@ class StreamingService:
         now = self._clock()
 
         def read(tx: Transaction) -> tuple[Resolved, explain.FleetSnapshot]:
-            resolved = resolve.resolve(tx, request.application, request.application_version, request.profile)
-            resolve.isolate(resolved.needs, call.caller, self._least_isolation)
+            resolved = resolve.resolve(
+                tx,
+                request.application,
+                request.application_version,
+                request.profile,
+                installation=self._settings.installation_limits,
+            )
+            resolve.isolate(resolved.needs, call.caller, self._settings.least_isolation)
             return resolved, explain.read(tx, now=now)
 
         resolved, snapshot = await self._store.read(read)

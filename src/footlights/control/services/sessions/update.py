@@ -93,8 +93,13 @@ def _limits(row: SessionRow, asked: application_pb2.Limits, paths: list[str]) ->
         else:
             cleared.unlimited.append(name)
     limits.override(applied, cleared)
+    applied.capped[:] = sorted({*applied.capped, *(set(allowed.capped) & set(_named(cleared)))})
     limits.narrow(applied, asked, within=allowed, field="session.limits")
     return applied
+
+
+def _named(limits: application_pb2.Limits) -> list[str]:
+    return [field.name for field, _ in limits.ListFields()]
 
 
 def _check_priority(row: SessionRow, caller: Caller, priority: int) -> None:
