@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,6 +88,32 @@ async def test_an_engine_of_another_age(tmp_path: Path) -> None:
     for call in (engines.all[1].inspect("a"), engines.all[1].list({})):
         with pytest.raises(EngineError, match="not understood"):
             await call
+    await engines.close()
+    await runner.cleanup()
+    await standin.close()
+
+
+async def test_a_container_without_a_name(tmp_path: Path) -> None:
+    """One that is being made or removed has none for a moment: it is listed by its id, and hides no other."""
+    socket, podman = tmp_path / "docker.sock", tmp_path / "podman"
+    listed: list[dict[str, Any]] = [
+        {"Id": "4f1c", "Names": None, "Labels": {"a": "1"}},
+        {"Id": "77aa", "Names": [], "Labels": None},
+        {"Id": "", "Names": None, "Labels": None},
+        {"Id": "90de", "Names": ["/session"], "Labels": {"a": "2"}},
+    ]
+
+    class Nameless(StandinEngine):
+        def listed(self, labels: list[str]) -> list[dict[str, Any]]:
+            return listed
+
+    standin = Nameless()
+    runner = await serve(standin, socket)
+    podman.write_text(f"#!/bin/sh\necho '{json.dumps(listed)}'\n")
+    podman.chmod(0o755)
+    engines = ContainerEngines([DockerEngine(socket), PodmanEngine(program=str(podman))])
+    for engine in engines.all:
+        assert await engine.list({"a": "1"}) == {"4f1c": {"a": "1"}, "77aa": {}, "session": {"a": "2"}}
     await engines.close()
     await runner.cleanup()
     await standin.close()

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from footlights.launch.container.engine import ContainerSpec, ContainerState, EngineError, ImageFacts, understanding
+from footlights.launch.container.engine import (
+    ContainerSpec,
+    ContainerState,
+    EngineError,
+    ImageFacts,
+    by_name,
+    understanding,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -116,7 +123,7 @@ class DockerEngine:
         async with self._asking() as docker:
             found = await docker.containers.list(all=True, filters=json.dumps(filters))
         with understanding(self.name):
-            return {one["Names"][0].lstrip("/"): dict(one["Labels"] or {}) for one in found}
+            return by_name({key: one[key] for key in ("Id", "Names", "Labels")} for one in found)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
 class EngineError(Exception):
@@ -114,6 +114,19 @@ class ContainerState:
             message=str(state.get("Error") or ""),
             cause="it used more memory than it may have, and was ended" if state.get("OOMKilled") else "",
         )
+
+
+def by_name(listed: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, str]]:
+    """Return the labels of listed containers by name, which Docker and podman write alike.
+
+    One that is being made or removed may have no name: it is called by its id, and one without either is left out.
+    """
+    found: dict[str, Mapping[str, str]] = {}
+    for one in listed:
+        name = next(iter(one["Names"] or ()), "").lstrip("/") or str(one.get("Id") or "")
+        if name:
+            found[name] = dict(one.get("Labels") or {})
+    return found
 
 
 class Engine(Protocol):

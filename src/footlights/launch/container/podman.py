@@ -13,7 +13,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from footlights.launch.container import log_lines
-from footlights.launch.container.engine import ContainerSpec, ContainerState, EngineError, ImageFacts, understanding
+from footlights.launch.container.engine import (
+    ContainerSpec,
+    ContainerState,
+    EngineError,
+    ImageFacts,
+    by_name,
+    understanding,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -122,7 +129,7 @@ class PodmanEngine:
         filters = [part for name, value in labels.items() for part in ("--filter", f"label={name}={value}")]
         said = await self._must("ps", "--all", *filters, "--format", "json")
         with understanding(self.name):
-            return {one["Names"][0]: dict(one.get("Labels") or {}) for one in _json(said or "[]")}
+            return by_name(_json(said or "[]"))
 
     async def close(self) -> None:
         """Nothing is held."""
