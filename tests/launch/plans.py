@@ -63,7 +63,7 @@ def make_plan(
 def access(kind: str, index: int = 0) -> DeviceAccess:
     """How an application gets at a device of a kind, as the agent says it."""
     traits = traits_of_kind(kind)
-    return DeviceAccess(kind, index, traits.variables, traits.cdi_class)
+    return DeviceAccess(kind, index, traits.variables, traits.cdi_class, traits.hardware)
 
 
 def command(*tokens: str) -> Version:

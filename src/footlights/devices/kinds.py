@@ -21,7 +21,8 @@ class DeviceTraits:
     simulated: bool = False
     """Whether it is made up: nothing is drawn on it, and the process ids it lists are this machine's."""
     variables: tuple[str, ...] = ()
-    """The environment variables that narrow what an application sees down to the UUIDs in them."""
+    """The environment variables that narrow what an application sees down to the UUIDs in them; empty they show none,
+    as where the kind is no hardware."""
     cdi_class: str = ""
     """What container engines know it as (``nvidia.com/gpu``); empty where it needs no device node."""
 
@@ -46,7 +47,7 @@ class DeviceKind(enum.Enum):
 _TRAITS: Final[Mapping[DeviceKind, DeviceTraits]] = {
     DeviceKind.GPU: _NVIDIA,
     DeviceKind.MIG: _NVIDIA,
-    DeviceKind.SOFTWARE: DeviceTraits(hardware=False, lists_processes=False),
+    DeviceKind.SOFTWARE: DeviceTraits(hardware=False, lists_processes=False, variables=("CUDA_VISIBLE_DEVICES",)),
     DeviceKind.FAKE: DeviceTraits(simulated=True),
 }
 

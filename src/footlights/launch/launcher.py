@@ -40,6 +40,8 @@ class DeviceAccess:
     """Its place in the driver's list, now. Kit's ``activeGpu`` counts in Vulkan's order."""
     variables: tuple[str, ...] = ()
     cdi_class: str = ""
+    hardware: bool = True
+    """Whether it is a GPU; an application on another device is shown none."""
 
 
 @dataclass(frozen=True, slots=True)

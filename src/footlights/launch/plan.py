@@ -67,7 +67,7 @@ def render(
         "FOOTLIGHTS_CLUSTER_ID": cluster_id,
         "FOOTLIGHTS_SESSION_FILE": session_file,
         **({} if own_files else {"PATH": PATH, "LANG": "C.UTF-8", **session_state.variables(directory)}),
-        **dict.fromkeys(device.variables, assignment.device_uuid),
+        **dict.fromkeys(device.variables, assignment.device_uuid if device.hardware else ""),
         **own,
     }
     if argv and not own_files:

@@ -71,7 +71,7 @@ class Admission:
             assignment,
             ports=ports,
             public_address=self._public_address,
-            device=DeviceAccess(reading.kind.value, reading.index, traits.variables, traits.cdi_class),
+            device=DeviceAccess(reading.kind.value, reading.index, traits.variables, traits.cdi_class, traits.hardware),
             directory=self._retention.directory(assignment.launch_id),
             cluster_id=self._cluster.mark,
             own_network=traits_of(assignment.version).own_network and not self._node_network,
