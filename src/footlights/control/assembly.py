@@ -15,6 +15,7 @@ from google.protobuf import descriptor_pool
 from footlights import __version__, ids
 from footlights.auth import launch_secrets
 from footlights.auth.grants import Grants
+from footlights.auth.roles import Caller, Role
 from footlights.auth.tokens import replica_proofs
 from footlights.console.app import console
 from footlights.control import targets
@@ -61,6 +62,9 @@ from footlights.control.services.applications import ApplicationService
 from footlights.control.services.bootstrap import ensure_first
 from footlights.control.services.catalog import Catalog
 from footlights.control.services.enrollment import EnrollmentService
+from footlights.control.services.kas.apps import AppConfigService, AppEditService
+from footlights.control.services.kas.paths import KasPaths
+from footlights.control.services.kas.streams import StreamSessionService
 from footlights.control.services.nodes import NodeService
 from footlights.control.services.profiles import ProfileService
 from footlights.control.services.sessions.connect import SessionConnector
@@ -81,6 +85,7 @@ from footlights.gateway import Gateway, LocalUpstream, Options, docs
 from footlights.gateway.openapi import Info, document
 from footlights.http.answer_headers import with_safe_headers
 from footlights.ids import is_loopback
+from footlights.kas.v1 import kit_app_streaming_pb2
 from footlights.ovc.v2 import application_streaming_pb2
 from footlights.protocol import former
 from footlights.store.cluster import database_time
@@ -118,6 +123,12 @@ REST_SERVICES = tuple(
     )
 )
 """The services that have a REST form: the role ``api``."""
+
+KAS_SERVICES = tuple(
+    kit_app_streaming_pb2.DESCRIPTOR.services_by_name[name].full_name
+    for name in ("StreamSessionService", "AppConfigService", "AppEditService")
+)
+"""Those of Kit App Streaming, where they are switched on; the last one by a switch of its own."""
 
 _ROLES = {**dict.fromkeys(REST_SERVICES, "api"), AGENT_SERVICE: "hub", CERTIFICATE_SERVICE: "hub"}
 """The role of each service that not every process has."""
@@ -408,12 +419,16 @@ async def assemble(
             clock=clock,
             settings=settings,
         )
+        profiles, applications = (
+            ProfileService(store, writes, signals, clock, sealer=sealer),
+            ApplicationService(store, writes, signals, clock, sealer=sealer),
+        )
         handlers: tuple[object, ...] = (
             TokenService(store, writes, authenticator, digests, clock, sealer=sealer),
             EnrollmentService(writes, signals, key=digests, box=box, clock=clock, forget=authenticator.forget_subject),
             NodeService(store, writes, signals, guard, clock, sealer=sealer),
-            ProfileService(store, writes, signals, clock, sealer=sealer),
-            ApplicationService(store, writes, signals, clock, sealer=sealer),
+            profiles,
+            applications,
             ApplicationStreamingService(sessions),
             sessions,
             ViewerService(
@@ -421,12 +436,9 @@ async def assemble(
             ),
         )
         services += [_service(name, found) for name, found in zip(REST_SERVICES, handlers, strict=True)]
-    elsewhere = {name: role for name, role in _ROLES.items() if role not in settings.roles}
-    elsewhere |= {former.NAMES[name]: role for name, role in elsewhere.items() if name in former.NAMES}
-    registry = Registry(services, elsewhere)
-    for rpc in registry.rpcs.values():
-        if rpc.deprecated:
-            metrics.deprecated(GRPC, rpc.path, 0)
+        services += _kas(settings, store, sessions, applications, profiles)
+    registry = Registry(services, _elsewhere(settings))
+    _show_deprecated(registry, metrics)
     pipeline = Pipeline(CertificateAuthenticator(cluster, authenticator), metrics)
     local = LocalCalls(registry, pipeline)
 
@@ -496,9 +508,41 @@ async def _open_database(
     return cluster, digests, Issuer(signer, cluster, settings.certificate_ttl_s)
 
 
-def _service(name: str, handlers: object, *, strict: bool = True) -> Service:
+def _service(name: str, handlers: object, *, strict: bool = True, anonymous: Caller | None = None) -> Service:
     descriptor = descriptor_pool.Default().FindServiceByName(name)
-    return Service(descriptor, handlers, strict=strict, former_name=former.NAMES.get(name, ""))
+    return Service(descriptor, handlers, strict=strict, former_name=former.NAMES.get(name, ""), anonymous=anonymous)
+
+
+def _elsewhere(settings: ServerSettings) -> dict[str, str]:
+    """Return the role that serves each service which this process does not."""
+    found = {name: role for name, role in _ROLES.items() if role not in settings.roles}
+    return found | {former.NAMES[name]: role for name, role in found.items() if name in former.NAMES}
+
+
+def _show_deprecated(registry: Registry, metrics: Metrics) -> None:
+    """Have the calls of deprecated RPCs counted from zero."""
+    for rpc in registry.rpcs.values():
+        if rpc.deprecated:
+            metrics.deprecated(GRPC, rpc.path, 0)
+
+
+def _kas(
+    settings: ServerSettings,
+    store: Store,
+    sessions: StreamingService,
+    applications: ApplicationService,
+    profiles: ProfileService,
+) -> list[Service]:
+    """Return the services of Kit App Streaming that are switched on."""
+    if not settings.kas:
+        return []
+    streams, config, edit = KAS_SERVICES
+    anonymous = Caller(settings.kas_user, Role.DEVELOPER, "") if settings.kas_user else None
+    found = [
+        _service(streams, StreamSessionService(store, sessions), anonymous=anonymous),
+        _service(config, AppConfigService(applications, profiles), anonymous=anonymous),
+    ]
+    return [*found, _service(edit, AppEditService(applications))] if settings.kas_edit else found
 
 
 def openapi_document(public_url: str = "") -> dict[str, Any]:
@@ -539,7 +583,22 @@ def _api(settings: ServerSettings, local: LocalCalls, links: LinkRegistry, metri
     for binding in gateway.bindings:
         if binding.deprecation is not None:
             metrics.deprecated(binding.http_method, binding.template.text, 0)
-    return Api(gateway, console(), _documents(settings.public_url.rstrip("/")))
+    kas = None
+    if settings.kas:
+        served = KAS_SERVICES if settings.kas_edit else KAS_SERVICES[:-1]
+        kas = Gateway(
+            LocalUpstream(local),
+            served,
+            replace(options, detail_errors=True),
+            on_overload=partial(metrics.shed, "CALLS"),
+        )
+    return Api(
+        gateway,
+        console(),
+        _documents(settings.public_url.rstrip("/")),
+        kas=kas,
+        kas_paths=KasPaths(settings.kas_prefix),
+    )
 
 
 @cache

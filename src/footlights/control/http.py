@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from footlights.control.call.registry import role_not_served
 from footlights.control.observability.metrics import CONTENT_TYPE, Metrics
+from footlights.control.services.kas.paths import KasPaths
 from footlights.errors import Error, Internal, NotFound, Reason, Unimplemented
 from footlights.frontdoor import FrontDoor
 from footlights.gateway.site import Site
@@ -87,6 +88,9 @@ class Api:
     gateway: ASGIApp
     console: ASGIApp
     docs: Sequence[BaseRoute]
+    kas: ASGIApp | None
+    """Kit App Streaming, where it is switched on."""
+    kas_paths: KasPaths
 
 
 class Readiness:
@@ -178,6 +182,7 @@ def web(probes: Probes, *, inspectors: Inspectors | None, api: Api | None, front
     if api is not None:
         routes += [Route("/", home), Route("/console", home), Mount("/console", app=api.console), *api.docs]
     site = _site(api.gateway if api is not None else _elsewhere("api"), routes)
+    kas, paths = (None, KasPaths()) if api is None else (api.kas, api.kas_paths)
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         # The front door has its own paths, WebSockets included, below those of the gateway.
@@ -185,6 +190,8 @@ def web(probes: Probes, *, inspectors: Inspectors | None, api: Api | None, front
             await front_door(scope, receive, send)
         elif scope["type"] == "http" and FrontDoor.owns(scope):
             await _elsewhere("frontdoor")(scope, receive, send)
+        elif kas is not None and (rewritten := paths.rewritten(scope)) is not None:
+            await kas(rewritten, receive, send)
         else:
             await site(scope, receive, send)
 

@@ -6,6 +6,7 @@ Each field is an option of ``footlights server``; its docstring is the option's 
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,6 +100,16 @@ class ServerSettings:
     """How long the certificate of a node is valid; its agent renews it over the link when two thirds are over."""
     direct_routes: bool = False
     """Whether a session's routes name the node for signalling too, for clients that dial nodes."""
+    kas: bool = False
+    """Whether clients of NVIDIA's Kit App Streaming are served: ``/streaming/stream`` and ``/cfg/apps``, also below
+    ``/applications``."""
+    kas_user: str = ""
+    """As whom clients of Kit App Streaming call that send no token, as its web viewer never does: all their sessions
+    are this user's, and each of them sees and ends all. Empty: a token is needed."""
+    kas_prefix: str = ""
+    """A path below which Kit App Streaming is served too, such as ``/ovas``."""
+    kas_edit: bool = False
+    """Whether its clients with an operator's token may also edit applications and versions."""
     cors_origins: tuple[str, ...] = ("*",)
     """The origins whose pages may call. No cookie ever authorises, so all may by default."""
     heartbeat_interval_s: float = 5.0
@@ -170,6 +181,11 @@ class ServerSettings:
         _check_choice("min_isolation", self.min_isolation, tuple(ISOLATIONS))
         _check_choice("log_format", self.log_format, ("console", "json"))
         _check_choice("log_level", self.log_level, ("debug", "info", "warning", "error"))
+        if self.kas_prefix and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+/?", self.kas_prefix):
+            raise InvalidArgument("kas_prefix", f"must be a path such as /ovas (got {self.kas_prefix!r}).")
+        for name in ("kas_user", "kas_prefix", "kas_edit"):
+            if getattr(self, name) and not self.kas:
+                raise InvalidArgument(name, "is only for --kas. Give both, or none.")
         if self.public_url and not self.public_url.startswith(("http://", "https://")):
             raise InvalidArgument("public_url", f"must start with http:// or https:// (got {self.public_url!r}).")
 

@@ -13,7 +13,7 @@ from footlights.gateway.body import RequestReader, Upload, refusal
 from footlights.gateway.decode.headers import IF_MATCH, JSON_TYPES
 from footlights.gateway.decode.names import json_name, own_name, proto_name
 from footlights.gateway.decode.query import check_path
-from footlights.gateway.encode.status_text import StatusWriter
+from footlights.gateway.encode.status_text import DetailWriter, ErrorWriter, StatusWriter
 from footlights.gateway.encode.writer import Writer
 from footlights.gateway.endpoint import Endpoint
 from footlights.gateway.errors import (
@@ -92,11 +92,13 @@ class Gateway:
         self._reader = RequestReader(self.options)
         self._cors, self._sweep = cors_of(self.options), Sweep()
         status_writer = Writer(spell=spell, keep_unknown_any=self.options.strict, pools=pools)
-        self._status_body = StatusWriter(
+        google = StatusWriter(
             status_writer,
             with_name=self.options.name_status,
             domain=self.options.error_domain if self.options.strict else "",
-        ).write
+        )
+        errors: ErrorWriter = DetailWriter() if self.options.detail_errors else google
+        self._status_body, self._http_status = errors.write, errors.http_status
         self._default_timeout_s = metadata.timeout(None, self.options)
         self._streams: set[StreamAnswer] = set()
         self._stops = False
@@ -369,12 +371,11 @@ class Gateway:
         if error.http_status in (408, 413):
             # The rest of the body is not going to be read, so the connection cannot be used again.
             headers.append((b"connection", b"close"))
+        code = self._http_status(error.http_status)
         if error.text and not options.strict:
-            await exchange.answer(error.http_status, headers, error.text.encode(), "text/plain; charset=utf-8")
+            await exchange.answer(code, headers, error.text.encode(), "text/plain; charset=utf-8")
             return
-        await exchange.answer(
-            error.http_status, headers, self._status_body(status, exchange.request_id)[0], "application/json"
-        )
+        await exchange.answer(code, headers, self._status_body(status, exchange.request_id)[0], "application/json")
 
     async def _reject(
         self, exchange: Exchange, status: status_pb2.Status, call: OutgoingCall, endpoint: Endpoint
@@ -383,7 +384,7 @@ class Gateway:
         strict = self.options.strict
         headers = self._outgoing(call.initial)
         body, written = self._status_body(status, exchange.request_id)
-        code = HTTP_STATUS.get(status.code, 500) if written else 500
+        code = self._http_status(HTTP_STATUS.get(status.code, 500)) if written else 500
         if written and status.code == ABORTED and endpoint.headers.has_precondition and IF_MATCH in exchange.headers:
             code = 412
         if endpoint.server_streaming and not strict:

@@ -31,6 +31,8 @@ class Options:
     """Response metadata (lower case) that become headers under their own name."""
     name_status: bool = False
     """Give errors the member ``status``, the name of their code, beside ``code``."""
+    detail_errors: bool = False
+    """Answer errors as FastAPI does: ``{"detail": message}``, and 422 where it would be 400."""
     error_domain: str = "gateway"
     """ErrorInfo.domain of errors that strict mode makes."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+import semver
 from sqlalchemy import Select, delete, func, insert, select, update
 
 from footlights.store.schema import (
@@ -86,6 +87,16 @@ def version(tx: Transaction, application: str, name: str) -> VersionRow | None:
 def version_names(tx: Transaction, application: str) -> list[str]:
     """Return the names of an application's versions, in no particular order."""
     return list(tx.execute(select(VERSION.c.version).where(VERSION.c.application == application)).scalars())
+
+
+def newest_version(tx: Transaction, application: str) -> str:
+    """Return the newest version's name by semantic version; empty where the application has none."""
+    return max(version_names(tx, application), key=newness, default="")
+
+
+def newness(version: str) -> tuple[semver.Version, str]:
+    """Return what orders versions by how new they are."""
+    return semver.Version.parse(version), version
 
 
 def versions(tx: Transaction, application: str, names: Sequence[str]) -> dict[str, VersionRow]:

@@ -23,6 +23,7 @@ from footlights.status import CODE_NAMES
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from footlights.auth.roles import Caller
     from footlights.control.call.authenticate import Authenticator
     from footlights.control.call.context import Call
     from footlights.control.call.registry import Rpc
@@ -143,10 +144,7 @@ class Pipeline:
         else:
             self._unary += 1
         try:
-            if is_open(rpc.permission):
-                call.caller = ANYONE
-            else:
-                call.caller = await self._authenticator.caller(authorization, call.certificate())
+            call.caller = await self._caller(rpc, call, authorization)
             structlog.contextvars.bind_contextvars(subject=call.caller.subject)
             call.caller.require(rpc.permission)
             request = await self._whole(request, call)
@@ -170,6 +168,14 @@ class Pipeline:
                 self._interrupted.discard(task)
             if self._stopping and not self.running:
                 self._all_over.set()
+
+    async def _caller(self, rpc: Rpc, call: Call, authorization: str) -> Caller:
+        """Return who calls. Raises Unauthenticated where that is not known."""
+        if is_open(rpc.permission):
+            return ANYONE
+        if rpc.anonymous is not None and not authorization and not call.certificate():
+            return rpc.anonymous
+        return await self._authenticator.caller(authorization, call.certificate())
 
     async def _whole(self, request: RequestT | Unread[RequestT], call: Call) -> RequestT:
         """Return a request, read if it was not. Raises Unavailable where too many of unknown callers are read."""

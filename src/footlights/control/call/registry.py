@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
     from google.protobuf.message import Message
 
+    from footlights.auth.roles import Caller
     from footlights.control.call.idempotency_key import TakeKey
 
 
@@ -49,6 +50,8 @@ class Service:
     """Whether requests with unknown fields or enum values are refused; not where the client may be a newer server."""
     former_name: str = ""
     """The name under which the release before calls it, which is served too; empty where it has none."""
+    anonymous: Caller | None = None
+    """As whom its RPCs are called by who shows nothing; None: only with credentials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,8 @@ class Rpc:
     response_type: type[Message]
     max_bytes: int
     """The greatest request that is taken over gRPC."""
+    anonymous: Caller | None
+    """As whom it is called by who shows nothing."""
 
 
 class Registry:
@@ -139,4 +144,5 @@ def _rpc(method: MethodDescriptor, service: Service) -> Rpc:
         request_type=message_factory.GetMessageClass(method.input_type),
         response_type=message_factory.GetMessageClass(method.output_type),
         max_bytes=MAX_REQUEST_BYTES if service.strict or is_open(permission) else MAX_MESSAGE_BYTES,
+        anonymous=service.anonymous,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-import semver
 import structlog
 
 from footlights import errors, ids
@@ -138,10 +137,10 @@ class ApplicationService:
         def read(tx: Transaction) -> ListPage[application_pb2.Version]:
             _application(tx, request.application)
             # The database cannot order them; names alone are small.
-            names = sorted(rows.version_names(tx, request.application), key=_newness, reverse=True)
+            names = sorted(rows.version_names(tx, request.application), key=rows.newness, reverse=True)
 
             def some(after: Place | None, limit: int) -> Chunk[application_pb2.Version]:
-                rest = [name for name in names if after is None or _newness(name) < _newness(after[0])]
+                rest = [name for name in names if after is None or rows.newness(name) < rows.newness(after[0])]
                 found = rows.versions(tx, request.application, rest[:limit])
                 items = [
                     ([name], stored.version(row.application, row.recipe, row.created_time))
@@ -291,10 +290,6 @@ def _prefixed(path: str) -> Iterator[None]:
 def _released(token: str) -> Place | None:
     """Return the place of a token of the release before: it was the last id itself."""
     return [token] if ids.SLUG.fullmatch(token) else None
-
-
-def _newness(version: str) -> tuple[semver.Version, str]:
-    return semver.Version.parse(version), version
 
 
 def _application(tx: Transaction, name: str, *, lock: bool = False) -> application_pb2.Application:

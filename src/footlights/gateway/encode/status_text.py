@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+import json
+from typing import Final, Protocol
 
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
@@ -11,8 +12,30 @@ from footlights.gateway.encode.writer import WriteError, Writer
 _INTERNAL: Final = 13
 
 
+class ErrorWriter(Protocol):
+    """Prints statuses in one dialect."""
+
+    def write(self, status: status_pb2.Status, request_id: str) -> tuple[bytes, bool]:
+        """Return a status as JSON, and whether that was possible."""
+
+    def http_status(self, wanted: int) -> int:
+        """Return the HTTP status of an error for which google.rpc's is ``wanted``."""
+
+
+class DetailWriter:
+    """Prints statuses as FastAPI does: ``{"detail": message}``, and 422 for what is wrong with a request."""
+
+    def write(self, status: status_pb2.Status, _request_id: str) -> tuple[bytes, bool]:
+        """See `ErrorWriter`."""
+        return json.dumps({"detail": status.message}, ensure_ascii=False).encode("utf-8", "replace"), True
+
+    def http_status(self, wanted: int) -> int:
+        """See `ErrorWriter`."""
+        return 422 if wanted == 400 else wanted
+
+
 class StatusWriter:
-    """Prints statuses.
+    """Prints statuses as google.rpc's JSON.
 
     Args:
         writer: Prints the message.
@@ -24,11 +47,15 @@ class StatusWriter:
         self._writer, self._with_name, self._domain = writer, with_name, domain
 
     def write(self, status: status_pb2.Status, request_id: str) -> tuple[bytes, bool]:
-        """Return a status as JSON, and whether that was possible."""
+        """See `ErrorWriter`."""
         try:
             return self._text(status, request_id), True
         except WriteError:
             return self._text(status_pb2.Status(code=_INTERNAL, message="the error has no JSON"), request_id), False
+
+    def http_status(self, wanted: int) -> int:
+        """See `ErrorWriter`."""
+        return wanted
 
     def _text(self, status: status_pb2.Status, request_id: str) -> bytes:
         text = self._writer.write(self._with_info(status, request_id) if self._domain else status)

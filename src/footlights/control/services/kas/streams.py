@@ -1,0 +1,106 @@
+"""StreamSessionService: sessions as the Streaming Session Manager of Kit App Streaming has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from google.protobuf.empty_pb2 import Empty
+
+from footlights import errors
+from footlights.kas.v1 import kit_app_streaming_pb2 as kas_pb2
+from footlights.protocol import enums
+from footlights.store import Transaction
+from footlights.store import applications as rows
+from footlights.v1 import session_pb2
+
+if TYPE_CHECKING:
+    from footlights.control.call.context import Call
+    from footlights.control.services.sessions.service import StreamingService
+    from footlights.store import Store
+
+DEFAULT: Final = "default"
+"""The release that is meant where no version is named, and the profile that is implied."""
+_LATEST: Final = ("", "latest")
+_READY: Final = (session_pb2.Session.READY, session_pb2.Session.ACTIVE)
+_LIVE: Final = (session_pb2.Session.PENDING, session_pb2.Session.STARTING, *_READY)
+
+
+class StreamSessionService:
+    """Serves sessions to clients of Kit App Streaming."""
+
+    def __init__(self, store: Store, sessions: StreamingService) -> None:
+        self._store, self._sessions = store, sessions
+
+    async def list_streams(self, request: kas_pb2.ListStreamsRequest, call: Call) -> kas_pb2.ListStreamsResponse:
+        """Return one page of those that have not ended."""
+        asked = session_pb2.ListSessionsRequest(
+            limit=request.limit, offset=request.offset, state=_LIVE, sort_by="created_time", order="ASC"
+        )
+        found = await self._sessions.list_sessions(asked, call)
+        return kas_pb2.ListStreamsResponse(
+            items=map(_stream, found.items), count=found.count, limit=found.limit, offset=found.offset
+        )
+
+    async def create_stream(self, request: kas_pb2.CreateStreamRequest, call: Call) -> kas_pb2.Stream:
+        """Create a session."""
+        version, profile = await self._store.read(lambda tx: _chosen(tx, request))
+        asked = session_pb2.CreateSessionRequest(
+            application=request.id,
+            application_version=version,
+            profile=profile,
+            application_arguments=request.arguments,
+        )
+        return _stream(await self._sessions.create_session(asked, call))
+
+    async def delete_stream(self, request: kas_pb2.DeleteStreamRequest, call: Call) -> Empty:
+        """End a session."""
+        await self._sessions.terminate_session(session_pb2.TerminateSessionRequest(session_id=request.id), call)
+        return Empty()
+
+    async def get_stream(self, request: kas_pb2.GetStreamRequest, call: Call) -> kas_pb2.Stream:
+        """Return one session that has not ended."""
+        found = await self._sessions.get_session(session_pb2.GetSessionRequest(session_id=request.id), call)
+        if found.state not in _LIVE:
+            ended = enums.name_of(session_pb2.Session.EndReason, found.end_reason) if found.end_reason else "is ending"
+            raise errors.NotFound(
+                f"The stream has ended: {ended}. {found.status_message}".strip(),
+                reason=errors.Reason.SESSION_NOT_FOUND,
+                metadata={"session_id": request.id},
+            )
+        return _stream(found)
+
+
+def _chosen(tx: Transaction, request: kas_pb2.CreateStreamRequest) -> tuple[str, str]:
+    """Return the version and the profile that are meant."""
+    version, profile = request.version, request.profile
+    if version in _LATEST:
+        version = DEFAULT if rows.release(tx, request.id, DEFAULT) else rows.newest_version(tx, request.id)
+    if profile == DEFAULT and rows.profile(tx, profile) is None:
+        profile = ""
+    return version, profile
+
+
+def _stream(session: session_pb2.Session) -> kas_pb2.Stream:
+    condition = enums.name_of(session_pb2.Session.State, session.state).lower()
+    message, ready = session.status_message, session.state in _READY
+    stream = kas_pb2.Stream(id=session.session_id)
+    if ready and len(session.routes) > 1:
+        hosts = " and ".join(sorted(session.routes))
+        ready, condition = False, "unreachable"
+        message = (
+            f"Signaling and media are at different hosts ({hosts}), and clients of Kit App Streaming use one for both. "
+            "Start the server with --direct-routes, or give the node the server's public address."
+        )
+    elif ready:
+        condition, message = "ready", message or "Session is active"
+        for host, ways in session.routes.items():
+            for way in ways.routes:
+                stream.routes[host].routes.add(
+                    description=way.description,
+                    protocol=way.protocol,
+                    source_port=way.source_port,
+                    destination_port=way.destination_port,
+                )
+        ready = bool(stream.routes)
+    stream.status.MergeFrom(kas_pb2.Stream.Status(condition=condition, message=message, status=ready))
+    return stream
