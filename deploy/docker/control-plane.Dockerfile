@@ -45,7 +45,7 @@ EXPOSE 8080 50051
 # The answer includes reading the store. With TLS, the probe connects to this machine itself, so the name in the
 # certificate does not matter.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
-  CMD ["python", "-c", "import json, ssl, urllib.request as r; u = json.load(open('/data/endpoints.json'))['http'].replace('//0.0.0.0:', '//127.0.0.1:').replace('//[::]:', '//[::1]:'); r.urlopen(u + '/healthz', timeout=4, context=ssl._create_unverified_context())"]
+  CMD ["python", "-c", "import json, ssl, urllib.request as r; u = json.load(open('/data/endpoints.json'))['http'].replace('//0.0.0.0:', '//127.0.0.1:').replace('//[::]:', '//[::1]:'); r.build_opener(r.ProxyHandler({}), r.HTTPSHandler(context=ssl._create_unverified_context())).open(u + '/healthz', timeout=4)"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["footlights"]
 # Nothing listens beyond the container by default. What an operator lets do so has TLS, unless --insecure is said.

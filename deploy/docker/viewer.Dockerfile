@@ -50,7 +50,7 @@ WORKDIR /home/footlights
 EXPOSE 8010/tcp 8011/udp 8012/tcp
 # Its HTTP port is an argument, so the check reads the arguments that it was started with.
 HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=3 \
-  CMD ["python", "-c", "import urllib.request as r; a = open('/proc/1/cmdline').read().split('\\0'); r.urlopen('http://127.0.0.1:' + a[a.index('--http-port') + 1] + '/v1/streaming/ready', timeout=3)"]
+  CMD ["python", "-c", "import urllib.request as r; a = open('/proc/1/cmdline').read().split('\\0'); r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:' + a[a.index('--http-port') + 1] + '/v1/streaming/ready', timeout=3)"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["footlights-viewer"]
 CMD ["--signal-port", "8010", "--media-port", "8011", "--http-port", "8012"]

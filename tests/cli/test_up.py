@@ -19,8 +19,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-MISLEADING = {"FOOTLIGHTS_PUBLIC_URL": "https://elsewhere.example", "FOOTLIGHTS_SERVER": "10.0.0.1:1"}
-"""Settings of a shell that was used for another control plane: they must not get in."""
+NO_PROXY_THERE = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY"), "http://127.0.0.1:9")
+MISLEADING = {
+    "FOOTLIGHTS_PUBLIC_URL": "https://elsewhere.example",
+    "FOOTLIGHTS_SERVER": "10.0.0.1:1",
+    **NO_PROXY_THERE,
+}
+"""Settings of a shell that was used for another control plane, or behind a proxy: they must not get in."""
 
 FOOTLIGHTS = (sys.executable, "-m", "footlights.cli")
 
@@ -53,6 +58,7 @@ class Up:
         found = re.search(r"export FOOTLIGHTS_SERVER=(\S+) FOOTLIGHTS_TOKEN_FILE=(\S+)", self.err)
         assert found is not None
         environ = {**os.environ, "FOOTLIGHTS_SERVER": found[1], "FOOTLIGHTS_TOKEN_FILE": found[2]}
+        environ |= NO_PROXY_THERE
         environ.pop("FOOTLIGHTS_TOKEN", None)
         return subprocess.run(
             [*FOOTLIGHTS, *arguments], capture_output=True, text=True, timeout=90, check=False, env=environ

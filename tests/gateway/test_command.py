@@ -221,6 +221,15 @@ def test_healthz(port: int) -> None:
     assert elsewhere.json()["code"] == 5
 
 
+def test_an_upstream_here_is_reached_without_a_proxy(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    gRPC would ask the proxy of the environment for it.
+    """
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with command("--reflection", "--upstream", f"127.0.0.1:{port}", "--listen", "127.0.0.1:0") as url:
+        assert httpx2.get(f"{url}/v1/operations/1", trust_env=False).status_code == 200
+
+
 def test_it_stops_at_once_and_says_so(port: int, tmp_path: Path) -> None:
     """
     SIGTERM: what streams ends whole, with its own last line, without an error in the log.

@@ -11,6 +11,7 @@ from footlights.client import older_servers
 from footlights.client.errors import from_rpc
 from footlights.client.retries import SERVICE_CONFIG, with_request_id
 from footlights.errors import Error, LocalReason, Unavailable
+from footlights.protocol.proxies import channel_options, proxy_hint
 from footlights.protocol.tls_hints import tls_hint
 
 if TYPE_CHECKING:
@@ -74,12 +75,13 @@ class Connection:
 
     def __init__(self, address: str, token: str, tls: Tls | None) -> None:
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        options = (*_OPTIONS, *channel_options(address))
         self._address, self._has_tls, self._reached = address, tls is not None, False
         if tls is None:
-            self.channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+            self.channel = grpc.aio.insecure_channel(address, options=options)
         else:
             credentials = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.certificate)
-            self.channel = grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
+            self.channel = grpc.aio.secure_channel(address, credentials, options=options)
 
     async def call(
         self, method: Callable[..., Any], request: _RequestT, answer: type[_Response], options: CallOptions
@@ -118,7 +120,11 @@ class Connection:
         if error.reason != LocalReason.SERVER_UNREACHABLE or self._reached:
             return error
         hint = await tls_hint(problem.details() or "", self._address, tls=self._has_tls)
-        return Unavailable(hint, reason=LocalReason.TLS_DIFFERS) if hint else error
+        if hint:
+            return Unavailable(hint, reason=LocalReason.TLS_DIFFERS)
+        if hint := proxy_hint(self._address):
+            return Unavailable(f"{error.message} {hint}", reason=LocalReason.SERVER_UNREACHABLE)
+        return error
 
     async def close(self) -> None:
         """Cancel the calls in progress and close the connection."""

@@ -162,10 +162,14 @@ async def _sweep(connections: Connections) -> None:
 
 
 def _channel(arguments: argparse.Namespace) -> grpc.aio.Channel:
+    # What is on this machine is not reached through a proxy.
+    host = arguments.upstream.rpartition(":")[0].strip("[]")
+    is_here = host in ("localhost", "::1") or host.startswith("127.")
+    options = [("grpc.enable_http_proxy", 0)] if is_here else []
     if not arguments.upstream_tls:
-        return grpc.aio.insecure_channel(arguments.upstream)
+        return grpc.aio.insecure_channel(arguments.upstream, options=options)
     roots = arguments.upstream_ca.read_bytes() if arguments.upstream_ca else None
-    return grpc.aio.secure_channel(arguments.upstream, grpc.ssl_channel_credentials(roots))
+    return grpc.aio.secure_channel(arguments.upstream, grpc.ssl_channel_credentials(roots), options=options)
 
 
 def _pages(services: list[ServiceDescriptor], options: Options, data: bytes) -> list[Route]:

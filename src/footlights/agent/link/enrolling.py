@@ -22,6 +22,7 @@ from footlights.agent.v1.certificate_pb2_grpc import CertificateServiceStub
 from footlights.auth import invitations
 from footlights.auth.authority import new_key
 from footlights.errors import FailedPrecondition, InvalidArgument, LocalReason
+from footlights.protocol.proxies import channel_options, proxy_hint
 from footlights.protocol.tls_hints import tls_hint
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ async def enroll(config: AgentConfig, identity: LinkIdentity, stop: asyncio.Even
                     return
                 raise _refused(f"{server} refused: {error.details()}") from error
             said = (error.details() or "") if isinstance(error, aio.AioRpcError) else str(error)
-            hint = await tls_hint(said, server, tls=config.uses_tls(server))
+            hint = await tls_hint(said, server, tls=config.uses_tls(server)) or proxy_hint(server)
             _log.warning("enrollment_delayed", server=server, error=said, **({"fix": hint} if hint else {}))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PAUSE_S):
@@ -102,15 +103,16 @@ async def _ask(config: AgentConfig, server: str, request: EnrollRequest) -> Enro
 
 async def _channel(config: AgentConfig, server: str) -> aio.Channel:
     host, _, port = server.rpartition(":")
+    direct = channel_options(server)
     if not config.uses_tls(server):
-        return aio.insecure_channel(server)
+        return aio.insecure_channel(server, options=direct)
     if config.ca_file is not None:
-        return aio.secure_channel(server, grpc.ssl_channel_credentials(config.ca_file.read_bytes()))
+        return aio.secure_channel(server, grpc.ssl_channel_credentials(config.ca_file.read_bytes()), options=direct)
     shown = await asyncio.wait_for(
         asyncio.to_thread(ssl.get_server_certificate, (host.strip("[]"), int(port)), timeout=_TIMEOUT_S), _TIMEOUT_S
     )
     # Whatever it is, it is the one that is talked to; who has it is proved by the answer.
-    options = [("grpc.ssl_target_name_override", name)] if (name := _name(shown)) else []
+    options = [*direct, ("grpc.ssl_target_name_override", name)] if (name := _name(shown)) else [*direct]
     return aio.secure_channel(server, grpc.ssl_channel_credentials(shown.encode()), options=options)
 
 

@@ -22,6 +22,7 @@ from footlights.protocol import bounds, handshake
 from footlights.protocol.bounds import MAX_MESSAGE_BYTES
 from footlights.protocol.former import FormerNames
 from footlights.protocol.parts import Intake, NotUnderstood, hello_parts
+from footlights.protocol.proxies import channel_options, proxy_hint
 from footlights.protocol.times import seconds
 from footlights.protocol.tls_hints import is_other_certificate, tls_hint
 from footlights.status import from_trailing
@@ -337,13 +338,14 @@ class Link:
             await call.write(LinkRequest(certificate_request=identity.request()))
 
     async def _hint(self, error: Broken) -> str:
-        """Return what TLS has to do with a dial that failed; empty where it is something else."""
+        """Return what TLS or a proxy has to do with a dial that failed; empty where it is something else."""
         if self._welcomed or error.code is not grpc.StatusCode.UNAVAILABLE:
             return ""
         if not self._is_proven:
-            return await tls_hint(error.details, self.server, tls=self._config.uses_tls(self.server))
+            hint = await tls_hint(error.details, self.server, tls=self._config.uses_tls(self.server))
+            return hint or proxy_hint(self.server)
         if not is_other_certificate(error.details):
-            return ""
+            return proxy_hint(self.server)
         return (
             "what answers there does not prove itself by the authority that this node was enrolled with; if that was "
             f"replaced: footlights nodes invite {self._config.node}"
@@ -355,17 +357,18 @@ class Link:
 
     def _channel(self) -> aio.Channel:
         config = self._config
+        options = (*_OPTIONS, *channel_options(self.server))
         if self._identity is not None and (proven := self._identity.credentials()) is not None:
             credentials, name = proven
-            options = (*_OPTIONS, ("grpc.ssl_target_name_override", name))
+            options = (*options, ("grpc.ssl_target_name_override", name))
             return aio.secure_channel(self._identity.target(self.server), credentials, options=options)
         if not config.uses_tls(self.server):
-            return aio.insecure_channel(self.server, options=_OPTIONS)
+            return aio.insecure_channel(self.server, options=options)
         try:
             roots = None if config.ca_file is None else config.ca_file.read_bytes()
         except OSError as error:
             raise InvalidArgument("ca_file", f"{config.ca_file} cannot be read: {error}") from error
-        return aio.secure_channel(self.server, grpc.ssl_channel_credentials(roots), options=_OPTIONS)
+        return aio.secure_channel(self.server, grpc.ssl_channel_credentials(roots), options=options)
 
     def _bounded(self, message: Message) -> None:
         """Cut a message to its bounds; each kind of field is logged once."""

@@ -14,6 +14,7 @@ from footlights.gateway.upstream.grpc import status_of
 from footlights.protocol import times
 from footlights.protocol.bounds import MAX_MESSAGE_BYTES
 from footlights.protocol.former import FormerNames
+from footlights.protocol.proxies import DIRECT
 from footlights.replica.v1 import replica_pb2, replica_pb2_grpc
 from footlights.status import from_status
 from footlights.store.cluster import replica_rows
@@ -42,6 +43,7 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.enable_retries", 0),
+    *DIRECT,
 )
 
 
