@@ -325,8 +325,9 @@ async def test_the_agent_checks_for_an_application_that_cannot(hub: Hub, node: N
     wanted = application(launch_secret=SECRET, signaling=WHEP)
     await hub.want(wanted)
     ready = await hub.until_state("launch-1", LaunchReport.READY)
-    first = ready.http_port - 2
-    assert ready.signal_port not in (first, ready.media_port, ready.http_port)
+    inner = ready.http_port + 1
+    assert ready.signal_port not in (inner, ready.media_port, ready.http_port)
+    assert await answered(inner) == 404, "the application's own, which the packet filter closes"
 
     assert [await knocking.status(ready.signal_port, each) for each in ("", new_secret(), SECRET)] == [401, 401, 404]
     await node.crash()

@@ -72,6 +72,37 @@ def own_network() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def cable(node: str, *others: str) -> Iterator[tuple[str, ...]]:
+    """Connect this network to one of another machine, which has all of the other addresses.
+
+    Yields what begins a command that runs there.
+    """
+    holder = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec sleep 86400"], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    enter = ("nsenter", f"--net=/proc/{holder.pid}/ns/net", "--")
+    there = " ".join(enter)
+    try:
+        for command in (
+            f"ip link add node0 type veth peer name other0 netns {holder.pid}",
+            f"ip addr add {node}/24 dev node0",
+            "ip link set node0 up",
+            f"{there} ip link set lo up",
+            f"{there} ip addr add {others[0]}/24 dev other0",
+            *(f"{there} ip addr add {address}/32 dev other0" for address in others[1:]),
+            f"{there} ip link set other0 up",
+            f"{there} ip route add default via {node}",
+            *(f"ip route add {address}/32 via {others[0]}" for address in others[1:]),
+        ):
+            subprocess.run(command.split(), check=True)
+        yield enter
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+
+
+@contextlib.contextmanager
 def _docker(directory: Path) -> Iterator[RealEngine]:
     socket, log = directory / "docker.sock", directory / "dockerd.log"
     data = directory / "data"

@@ -389,7 +389,9 @@ async def _podman(engine: StandinEngine, call: str, wants: Mapping[str, Any]) ->
                 }
             }
         case "create_network":
-            return engine.create_network({"Name": wants["name"], "Options": wants["options"]})
+            return engine.create_network(
+                {"Name": wants["name"], "Options": wants["options"], "Subnet": wants["subnet"]}
+            )
         case "remove_network":
             return engine.networks.pop(wants["name"], None)
         case "pull":

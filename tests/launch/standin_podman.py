@@ -61,7 +61,7 @@ def create(arguments: list[str]) -> None:
     parser.add_argument("--shm-size", default="0b")
     parser.add_argument("--init", action="store_true")
     parser.add_argument("--http-proxy", choices=["true", "false"], default="true")
-    for option in ("label", "env", "volume", "device", "tmpfs", "publish"):
+    for option in ("label", "env", "volume", "device", "tmpfs", "publish", "sysctl"):
         parser.add_argument(f"--{option}", action="append", default=[])
     parser.add_argument("image")
     parser.add_argument("command", nargs=argparse.REMAINDER)
@@ -127,8 +127,8 @@ def main(arguments: list[str]) -> None:
             sys.exit(1 if must("image", image=image) is None else 0)
         case ["image", "inspect", image]:
             print(json.dumps([{"Config": must("image", image=image)}]))
-        case ["network", "create", "--opt", option, "--disable-dns", name]:
-            must("create_network", name=name, options=option)
+        case ["network", "create", "--opt", option, "--disable-dns", "--subnet", subnet, name]:
+            must("create_network", name=name, options=option, subnet=subnet)
         case ["network", "rm", "--force", name]:
             must("remove_network", name=name)
         case ["pull", "--quiet", image]:

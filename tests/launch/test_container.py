@@ -20,7 +20,7 @@ from footlights.v1.application_pb2 import Version
 from google.protobuf import json_format
 
 from footlights.launch.container.docker import DockerEngine, container_config
-from footlights.launch.container.engine import ContainerSpec, EngineError, ImageFacts, PublishedPort
+from footlights.launch.container.engine import ContainerNetwork, ContainerSpec, EngineError, ImageFacts, PublishedPort
 from footlights.launch.container.launcher import FIRST_USER, HOME, ContainerLauncher, user_of
 from footlights.launch.container.podman import PodmanEngine, create_arguments
 from footlights.launch.container.rules import ContainerRules
@@ -35,7 +35,7 @@ SPEC = ContainerSpec(
     command=("cmd", "arg"),
     environment=(("A", "b"),),
     mounts=("/a:/b:ro", "cache:/c"),
-    own_network=True,
+    network=ContainerNetwork(own="10.213.9.0/30", shared="10.213.252.0/22"),
     ports=(PublishedPort(8010, "tcp", "127.0.0.1"), PublishedPort(8011, "udp")),
     directories=("/tmp",),
     directory_bytes=4096,
@@ -89,7 +89,8 @@ async def around(request: pytest.FixtureRequest, root: Path, tmp_path: Path) -> 
 def test_the_same_as_dockers_own_command() -> None:
     """The request to create a container is, member by member, what `docker create` of Docker 28.2 sends for it.
 
-    Recorded from: docker create --name footlights-x --network footlights --init --device nvidia.com/gpu=GPU-abc
+    Recorded from: docker create --name footlights-x --network footlights-sessions --init
+    --device nvidia.com/gpu=GPU-abc
     -v /a:/b:ro -v cache:/c --user 1000:1000 --shm-size 1073741824 --stop-signal SIGTERM --stop-timeout 30 -w /w
     -e A=b --label dev.footlights.launch=l --log-driver json-file --log-opt max-size=1m --log-opt max-file=8
     --cap-drop ALL --security-opt no-new-privileges --read-only --ipc private --memory 1073741824
@@ -444,23 +445,33 @@ async def test_own_network(around: Around) -> None:
             await around.launcher.start(plan, b"")
 
     own, node = (config["HostConfig"] for config in around.engine.created)
-    assert own["NetworkMode"] == ("footlights" if docker else f"footlights-{plans[0].launch_id}")
+    assert own["NetworkMode"] == ("footlights-sessions" if docker else f"footlights-{plans[0].launch_id}")
     assert "29102" in json.dumps(own["PortBindings"])
     assert (node["NetworkMode"], node["PortBindings"]) == ("host", {} if docker else [])
     if docker:
-        assert around.engine.networks["footlights"]["Options"] == {"com.docker.network.bridge.enable_icc": "false"}
+        network = around.engine.networks["footlights-sessions"]
+        assert network["Options"] == {"com.docker.network.bridge.enable_icc": "false"}
+        assert network["IPAM"]["Config"] == [{"Subnet": "10.213.252.0/22"}]
     else:
         assert around.engine.networks == {}, "a network ends with its container"
 
 
-async def test_a_network_that_joins_containers(root: Path, tmp_path: Path) -> None:
-    """A network of that name that lets containers reach each other is not used."""
+@pytest.mark.parametrize(
+    ("options", "subnet", "said"),
+    [({}, "10.213.252.0/22", "does not keep containers apart"), (None, "10.1.0.0/22", "not 10.213.252.0/22")],
+)
+async def test_a_network_that_is_another_one(
+    options: dict[str, str] | None, subnet: str, said: str, root: Path, tmp_path: Path
+) -> None:
+    """One of that name is not used that joins containers, or whose addresses no packet filter of ours knows."""
     standin = StandinEngine()
-    standin.create_network({"Name": "footlights", "Driver": "bridge", "Options": {}})
+    apart = {"com.docker.network.bridge.enable_icc": "false"} if options is None else options
+    ipam = {"Config": [{"Subnet": subnet}]}
+    standin.create_network({"Name": "footlights-sessions", "Driver": "bridge", "Options": apart, "IPAM": ipam})
     runner = await serve(standin, socket := tmp_path / "engine.sock")
     launcher = ContainerLauncher(root, [DockerEngine(socket)], ContainerRules())
 
-    with pytest.raises(LaunchError, match="does not keep containers apart: remove it"):
+    with pytest.raises(LaunchError, match=f"{said}.*: remove it"):
         await launcher.start(make_plan(containered(), root, own_network=True), b"")
 
     await launcher.close()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 import sys
 import sysconfig
 from collections.abc import AsyncIterator, Iterator
@@ -24,7 +23,7 @@ from footlights.launch.container.launcher import ContainerLauncher
 from footlights.launch.container.rules import ContainerRules
 from footlights.launch.launcher import LaunchPlan, Phase, Ports
 from footlights.launch.probes.readiness import presence, why_unready
-from tests.hostile.engines import IMAGE, OWNED, OWNER, RealEngine, real_engine
+from tests.hostile.engines import IMAGE, OWNED, OWNER, RealEngine, cable, real_engine
 from tests.launch.plans import make_plan
 from tests.launch.waiting import ended, logged, until
 
@@ -85,22 +84,8 @@ def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="module")
 def viewer(real: RealEngine) -> Iterator[tuple[str, ...]]:
     """The command that runs another one on a viewer's machine, which has a cable to the node."""
-    holder = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec sleep 86400"], stdout=subprocess.PIPE)
-    assert holder.stdout is not None
-    holder.stdout.readline()
-    enter = ("nsenter", f"--net=/proc/{holder.pid}/ns/net", "--")
-    for command in (
-        f"ip link add node0 type veth peer name viewer0 netns {holder.pid}",
-        f"ip addr add {NODE}/24 dev node0",
-        "ip link set node0 up",
-        f"{' '.join(enter)} ip addr add {VIEWER}/24 dev viewer0",
-        f"{' '.join(enter)} ip link set viewer0 up",
-    ):
-        subprocess.run(command.split(), check=True)
-    yield enter
-    holder.kill()
-    holder.wait()
-    holder.stdout.close()
+    with cable(NODE, VIEWER) as enter:
+        yield enter
 
 
 @pytest.fixture

@@ -56,6 +56,7 @@ def make_launcher(config: AgentConfig, name: str) -> Launcher:
         image_registries=config.image_registries,
         image_digests=config.image_digests,
         denied_networks=config.denied_networks,
+        container_subnets=config.container_subnets,
     )
     return LAUNCHERS[name].open(settings)
 

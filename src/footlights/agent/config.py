@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import platform
 import re
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from types import MappingProxyType
 from footlights.devices.detect import is_choice
 from footlights.errors import InvalidArgument
 from footlights.ids import check_node, is_loopback
+from footlights.launch.firewall import FirewallSettings
 from footlights.launch.launchers import LAUNCHERS
 from footlights.protocol.isolation import Isolation
 
@@ -87,9 +87,13 @@ class AgentConfig:
     pull_timeout_s: float = 3600.0
     """How long the pull of an image may take. It does not count as the start of the application, which has a limit of
     its own."""
+    container_subnets: str = "10.213.0.0/16"
+    """The network, of 16 bits, that containers' own networks are parts of: one that nothing else has."""
     denied_networks: tuple[str, ...] = ()
-    """A network that applications in units of systemd do not reach, such as ``10.0.0.0/8``; repeatable. The node's
-    loopback and link-local addresses never are."""
+    """A network that applications in units of systemd and in containers do not reach, such as ``10.0.0.0/8``;
+    repeatable. The node's loopback and link-local addresses never are. Containers: see ``footlights firewall``."""
+    allowed_networks: tuple[str, ...] = ()
+    """A network, or address, that containers reach although it is denied, or the node's own; repeatable."""
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     foreign_memory_bytes: int = 256 << 20
     """How much GPU memory a foreign process may have that draws, or that ``tolerated_processes`` names; and how much an
@@ -217,10 +221,7 @@ class AgentConfig:
         if self.container_socket:
             text = f"{self.container_socket!r} is not an absolute path. Give the path of Docker's Unix socket."
             _check(self.container_socket.startswith("/"), "container_socket", text)
-
-        for network in self.denied_networks:
-            text = f"{network!r} is not a network. Give one as ADDRESS/BITS, such as 10.0.0.0/8."
-            _check(_is_network(network), "denied_networks", text)
+        FirewallSettings.of(self)
 
     def _check_server(self) -> None:
         for server in self.servers:
@@ -237,14 +238,6 @@ def _read(name: str, path: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidArgument(name, f"{path} cannot be read: {error}") from error
-
-
-def _is_network(text: str) -> bool:
-    try:
-        ipaddress.ip_network(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _check(good: bool, name: str, problem: str) -> None:

@@ -37,8 +37,9 @@ from footlights.agent.offer import LauncherOffer
 from footlights.agent.v1.agent_pb2 import Welcome
 from footlights.devices.foreign import Tolerance
 from footlights.errors import InvalidArgument
-from footlights.ids import new_id
-from footlights.launch.launchers import LAUNCHERS, traits_of
+from footlights.ids import is_loopback, new_id
+from footlights.launch import firewall
+from footlights.launch.launchers import FAKE, LAUNCHERS, traits_of
 from footlights.lifecycle import LaunchState
 from footlights.supervision import Supervisor
 
@@ -211,6 +212,9 @@ class Agent:
             _log.error("journal_entry_quarantined", problem=problem)
         self._description.add_notes(f"journal: {problem}" for problem in restored.quarantined)
         enabled = list(self._launchers)
+        if not is_loopback(self.config.public_address) and self._launchers.keys() - {FAKE.name}:
+            note = await asyncio.to_thread(firewall.shortcoming, firewall.FirewallSettings.of(self.config))
+            self._description.add_notes([note] if note else [])
         self._open_others(restored.entries)
         # What runs is taken care of at once, whatever a driver or an engine does that hangs.
         async with asyncio.TaskGroup() as first:

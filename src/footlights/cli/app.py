@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import footlights
-from footlights.cli.commands import apps, certify, db, keys, nodes, serve, sessions, simulate, tokens
+from footlights.cli.commands import apps, certify, db, firewall, keys, nodes, serve, sessions, simulate, tokens
 from footlights.cli.exits import HELP, exiting
 from footlights.cli.local import up
 from footlights.cli.secret_files import read_secret_files
@@ -55,6 +55,7 @@ def _version_command() -> None:
 up.register(app)
 serve.register(app)
 certify.register(apps.app)
+firewall.register(app)
 app.add_typer(apps.app, name="apps")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(nodes.app, name="nodes")

@@ -5,7 +5,8 @@ What is in here
     protocol that every launcher keeps, ``launchers`` the registry of those there are: a process of the node
     (``process``, with its ``shim``), a container (``container``: Docker's Engine API or podman's command), and nothing
     at all (``fake``). ``probes`` asks a running launch whether it is ready and who watches it. ``splice`` takes the
-    connections of signalling for an application that cannot check its launch's secret.
+    connections of signalling for an application that cannot check its launch's secret. ``firewall`` writes the node's
+    packet filter.
 
 How a process is started
     agent ── ``process`` ──> starter ── fork, setsid ──> ``shim`` ── fork, setsid ──> application

@@ -5,12 +5,16 @@ from __future__ import annotations
 import enum
 import errno
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from footlights.v1.application_pb2 import Version
+
+
+PORTS_OF_A_LAUNCH: Final = 4
+"""Consecutive ones: the first is the front door's, the second for media, the others are asked by the agent alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,14 @@ class Ports:
     def entrance(self) -> int:
         """The port that the front door is given."""
         return self.splice or self.signal
+
+    def with_splice(self) -> Ports:
+        """Return a block's ports for an application behind the agent's door: the first one is the door."""
+        return Ports(signal=self.splice, media=self.media, http=self.http, splice=self.signal)
+
+    def without_splice(self) -> Ports:
+        """Return a block's ports for an application that has no door before it."""
+        return Ports(signal=self.signal, media=self.media, http=self.http)
 
 
 @dataclass(frozen=True, slots=True)

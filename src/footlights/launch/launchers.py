@@ -41,6 +41,8 @@ class LauncherSettings:
     image_digests: bool = False
     denied_networks: tuple[str, ...] = ()
     """Networks that applications do not reach, beside the node's loopback and link-local addresses."""
+    container_subnets: str = "10.213.0.0/16"
+    """The network that containers' own networks are parts of."""
 
 
 class ApplicationAnswers(Protocol):
@@ -120,6 +122,7 @@ def _open_container(settings: LauncherSettings) -> Launcher:
         shared_volumes=settings.shared_volumes,
         image_registries=settings.image_registries,
         image_digests=settings.image_digests,
+        subnets=settings.container_subnets,
     )
     engines = choose_engines(settings.container_engine, settings.container_socket)
     return ContainerLauncher(settings.root, engines, rules)

@@ -7,7 +7,8 @@ that was let in is passed on as it is, so WebSockets work. Media does not pass h
 Callers that have not shown the secret take no place from those that have: there are so many of them at most, and a new
 one ends the oldest, of the address that has the most.
 
-The application itself must listen where only the node reaches it: on loopback, or in a network of its own.
+The application itself listens where only the node reaches it: on loopback, in a network of its own, or on any address
+where the node's packet filter (`firewall`) is loaded.
 """
 
 from __future__ import annotations

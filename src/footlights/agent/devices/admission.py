@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from footlights.agent.devices.inventory import DevicesSilent, DeviceWatch
@@ -60,7 +59,9 @@ class Admission:
         except PortsExhausted as error:
             raise _rejected("NO_PORTS", str(error)) from error
         try:
-            return self._render(assignment, reading, ports if _needs_splice(record) else replace(ports, splice=0))
+            return self._render(
+                assignment, reading, ports.with_splice() if _needs_splice(record) else ports.without_splice()
+            )
         except BaseException:
             self._ports.release(record.launch_id)
             raise

@@ -6,12 +6,11 @@ import errno
 import socket
 from typing import TYPE_CHECKING
 
-from footlights.launch.launcher import Ports
+from footlights.launch.launcher import PORTS_OF_A_LAUNCH, Ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_BLOCK = 4
 _TRIES = 256
 """How many blocks are tried for one launch before giving up: each try binds four sockets."""
 
@@ -47,7 +46,7 @@ class PortBlocks:
 
     def __init__(self, first: int, last: int, *, why_taken: Callable[[Ports], str] = why_taken) -> None:
         self._first, self._last = first, last
-        self.capacity = (last - first + 1) // _BLOCK
+        self.capacity = (last - first + 1) // PORTS_OF_A_LAUNCH
         """How many launches the range allows at once."""
         self._why_taken = why_taken
         self._holders: dict[int, str] = {}
@@ -96,7 +95,7 @@ class PortBlocks:
             del self._holders[port]
 
     def _block(self, number: int) -> Ports:
-        signal = self._first + number * _BLOCK
+        signal = self._first + number * PORTS_OF_A_LAUNCH
         return Ports(signal=signal, media=signal + 1, http=signal + 2, splice=signal + 3)
 
 

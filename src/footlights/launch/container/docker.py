@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CALL_TIMEOUT_S = 30.0
 LOG_FILE_BYTES, LOG_FILES = "1m", "8"
-NETWORK = "footlights"
+NETWORK = "footlights-sessions"
 """The network of all containers that have not the node's. On it they reach the outside, but not each other."""
 _APART = {"com.docker.network.bridge.enable_icc": "false"}
 _NOT_FOUND, _CONFLICT, _NOT_MODIFIED = 404, 409, 304
@@ -74,8 +74,8 @@ class DockerEngine:
 
     async def create(self, spec: ContainerSpec) -> None:
         """Create the container; a conflict means that it is there already."""
-        if spec.own_network:
-            await self._make_network()
+        if spec.network is not None:
+            await self._make_network(spec.network.shared)
         async with self._asking(ignored=(_CONFLICT,)) as docker:
             await docker.containers.create(container_config(spec), name=spec.name)
 
@@ -153,16 +153,21 @@ class DockerEngine:
         except (aiohttp.ClientError, OSError) as error:
             raise EngineError(str(error) or type(error).__name__) from None
 
-    async def _make_network(self) -> None:
+    async def _make_network(self, subnet: str) -> None:
         async with self._asking(ignored=(_CONFLICT,)) as docker:
             if not await docker.networks.list(filters={"name": [f"^{NETWORK}$"]}):
                 wanted = {"Name": NETWORK, "CheckDuplicate": True, "Driver": "bridge", "Options": _APART}
-                await docker.networks.create(wanted)
+                await docker.networks.create({**wanted, "IPAM": {"Driver": "default", "Config": [{"Subnet": subnet}]}})
         async with self._asking() as docker:
             network = await (await docker.networks.get(NETWORK)).show()
         if network.get("Driver") != "bridge" or not _APART.items() <= (network.get("Options") or {}).items():
             text = f"its network {NETWORK!r} does not keep containers apart: remove it, then it is made again"
             raise EngineError(text, status=500)
+        with understanding(self.name):
+            found = [each["Subnet"] for each in network["IPAM"]["Config"]]
+        if found != [subnet]:
+            text = f"its network {NETWORK!r} has the addresses {', '.join(found)}, not {subnet} (--container-subnets): "
+            raise EngineError(f"{text}remove it, then it is made again", status=500)
 
     def _auth(self, image: str) -> dict[str, str] | None:
         """Find the credentials for an image's registry, as ``docker login`` keeps them."""
@@ -197,7 +202,7 @@ def container_config(spec: ContainerSpec) -> dict[str, object]:
         "StopTimeout": spec.stop_grace_s,
         "HostConfig": {
             "Binds": list(spec.mounts),
-            "NetworkMode": NETWORK if spec.own_network else "host",
+            "NetworkMode": "host" if spec.network is None else NETWORK,
             "PortBindings": published,
             "IpcMode": "private",
             "CapDrop": ["ALL"],

@@ -41,6 +41,16 @@ class PublishedPort:
 
 
 @dataclass(frozen=True, slots=True)
+class ContainerNetwork:
+    """Which addresses a container with a network of its own has, as the node's packet filter knows them."""
+
+    own: str
+    """Those of this container alone."""
+    shared: str
+    """Those of all containers, where the engine keeps them apart on one network."""
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerSpec:
     """A container to create.
 
@@ -60,8 +70,8 @@ class ContainerSpec:
     stop_grace_s: int
     device: str
     """A CDI device such as ``nvidia.com/gpu=GPU-…``; empty for none."""
-    own_network: bool
-    """Whether it has a network of its own, which no other container reaches; otherwise the node's."""
+    network: ContainerNetwork | None
+    """The network of its own, which no other container reaches; None for the node's."""
     ports: tuple[PublishedPort, ...]
     """Those that are published, where the network is its own."""
     directories: tuple[str, ...]

@@ -20,10 +20,18 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
+from footlights.launch import firewall
 from footlights.launch.container import log_lines
-from footlights.launch.container.engine import ContainerSpec, Engine, EngineError, ImageFacts, PublishedPort
+from footlights.launch.container.engine import (
+    ContainerNetwork,
+    ContainerSpec,
+    Engine,
+    EngineError,
+    ImageFacts,
+    PublishedPort,
+)
 from footlights.launch.container.engines import ContainerEngines
-from footlights.launch.launcher import LaunchError, LaunchPlan, LogPart, Phase, Status
+from footlights.launch.launcher import PORTS_OF_A_LAUNCH, LaunchError, LaunchPlan, LogPart, Phase, Status
 from footlights.launch.plan import OWN_FILES_SESSION_FILE
 from footlights.launch.probes import loopback
 from footlights.launch.process.launcher import CLUSTER_MARK, LAUNCH_MARK, SESSION_FILE, own_directory
@@ -45,6 +53,8 @@ ENGINE: Final = "engine"
 HOME: Final = "/run/footlights/home"
 """The home of an application whose version sets none."""
 TEMPORARY: Final = ("/tmp", "/var/tmp")  # noqa: S108  # in the container
+FIRST_PORT: Final = 1024
+"""The first port that an ordinary user may listen on."""
 FIRST_USER: Final = 1_900_000_000
 """The user ids of launches begin here: none that a distribution, systemd or a user namespace gives out."""
 DEFAULT_TASKS: Final = 4096
@@ -300,7 +310,7 @@ def _spec(
         shm_size_bytes=container.shm_size_bytes,
         stop_grace_s=max(round(plan.stop_grace_s), 0),
         device=plan.cdi_device,
-        own_network=plan.own_network,
+        network=_network(plan, rules) if plan.own_network else None,
         ports=_published(plan, rules) if plan.own_network else (),
         directories=_apart((environment["HOME"], *TEMPORARY, *directories), mounts),
         directory_bytes=container.disk_bytes or DEFAULT_DISK_BYTES,
@@ -330,6 +340,14 @@ def _apart(directories: Sequence[str], mounts: Sequence[str]) -> tuple[str, ...]
         if any(each != outer and each.is_relative_to(outer) for outer in fit)
     ]
     return tuple(dict.fromkeys(str(place) for place in (*fit, *between)))
+
+
+def _network(plan: LaunchPlan, rules: ContainerRules) -> ContainerNetwork:
+    """Choose the container's own addresses by its block of ports, which no other launch of the node has."""
+    ports = plan.ports
+    first = min(port for port in (ports.signal, ports.media, ports.http, ports.splice) if port)
+    own = firewall.part_of(rules.subnets, max(first - FIRST_PORT, 0) // PORTS_OF_A_LAUNCH)
+    return ContainerNetwork(own=own, shared=firewall.shared_part_of(rules.subnets))
 
 
 def _published(plan: LaunchPlan, rules: ContainerRules) -> tuple[PublishedPort, ...]:

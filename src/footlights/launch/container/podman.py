@@ -10,6 +10,7 @@ import contextlib
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from footlights.launch.container import log_lines
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 CALL_TIMEOUT_S = 60.0
 LOG_BYTES = "8mb"
+_IPV6 = Path("/proc/sys/net/ipv6")
 _ABSENT = ("no such container", "no container with name or id")
 
 
@@ -75,8 +77,8 @@ class PodmanEngine:
         if await self.inspect(spec.name) is not None:
             return
         network = "host"
-        if spec.own_network:
-            network = "" if self.user_namespace else await self._make_network(spec.name)
+        if spec.network is not None:
+            network = "" if self.user_namespace else await self._make_network(spec.name, spec.network.own)
         await self._must(*create_arguments(spec, network))
 
     async def start(self, name: str) -> None:
@@ -134,9 +136,10 @@ class PodmanEngine:
     async def close(self) -> None:
         """Nothing is held."""
 
-    async def _make_network(self, name: str) -> str:
+    async def _make_network(self, name: str, subnet: str) -> str:
         """Make the container's own network: containers of one network would reach each other."""
-        code, _, complaint = await self._run("network", "create", "--opt", "isolate=true", "--disable-dns", name)
+        options = ("--opt", "isolate=true", "--disable-dns", "--subnet", subnet)
+        code, _, complaint = await self._run("network", "create", *options, name)
         _check(code == 0 or "already" in complaint, complaint)
         return name
 
@@ -204,6 +207,9 @@ def create_arguments(spec: ContainerSpec, network: str) -> list[str]:
         arguments += ["--tmpfs", f"{directory}:{options}"]
     if network:
         arguments += ["--network", network]
+    if network not in ("", "host") and _IPV6.exists():
+        # Its network has no IPv6, but the kernel would give it an address by which it reaches the node.
+        arguments += ["--sysctl", "net.ipv6.conf.eth0.disable_ipv6=1"]
     for port in spec.ports:
         arguments += ["--publish", f"{port.host}:{port.number}:{port.number}/{port.protocol}".removeprefix(":")]
     if spec.processors:

@@ -36,6 +36,8 @@ class ContainerRules:
     """Registries, or places in them, that images may come from; empty: any."""
     image_digests: bool = False
     """Whether images must be named by digest."""
+    subnets: str = "10.213.0.0/16"
+    """The network that containers' own networks are parts of."""
 
     def check_image(self, image: str) -> None:
         """Raise LaunchError ``IMAGE_REFUSED`` where the image is not allowed here."""

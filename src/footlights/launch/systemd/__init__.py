@@ -11,7 +11,7 @@ How it works
     * The unit's last command, run by systemd when every process is gone, writes how the application ended into a file
       of the launch's directory. The file has its size before the start, so a full disk loses no status.
     * ``EXITED`` is said when systemd has no such unit that lives and the unit's control group is empty.
-    * Output goes to the journal, which bounds it; it stays there as long as the node's journald keeps it.
+    * Output goes to a namespace of the journal, which bounds it; it stays there as long as its journald keeps it.
 
 What it needs
     systemd 250 or later with seccomp and the BPF framework, on control groups v2 with the controllers cpu, memory and
