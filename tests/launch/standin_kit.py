@@ -6,12 +6,17 @@ Unlike the real Kit, which ignores a setting that it does not know, this one ref
 with a misspelt flag must fail here. Like the real one it takes the next port when its own is taken (with a warning),
 opens the media port only for a viewer (here: never), and answers `/v1/streaming/ready` with 503 until it is ready.
 
+A player that dials `/sign_in` is greeted and sent an offer, one player at a time; another request there is 501.
+
 Knobs, in its environment: STANDIN_READY_FILE, a file whose appearance makes it ready (at once without one);
-STANDIN_REPORT, a file that it writes its settings to as JSON.
+STANDIN_REPORT, a file that it writes its settings to as JSON; STANDIN_SILENT, with which it offers players nothing.
 """
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import hashlib
 import http.server
 import json
 import os
@@ -20,6 +25,7 @@ import socket
 import socketserver
 import sys
 import threading
+from collections.abc import Iterator
 from typing import NoReturn
 
 COMMON = {
@@ -134,6 +140,52 @@ class Health(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Player(socketserver.StreamRequestHandler):
+    """One connection to the signalling port (RFC 6455), as it was recorded with Kit 110.1."""
+
+    alone = threading.Lock()
+
+    def handle(self) -> None:
+        request = self.rfile.readline().split()
+        headers = {}
+        while line := self.rfile.readline().decode("latin-1").strip():
+            name, _, value = line.partition(":")
+            headers[name.lower()] = value.strip()
+        if b"/sign_in?" not in b"".join(request[1:2]) or "sec-websocket-key" not in headers:
+            self.wfile.write(b"HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\n\r\n")
+            return
+        if not Player.alone.acquire(blocking=False):
+            self.wfile.write(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
+            return
+        with Player.alone_again():
+            key = headers["sec-websocket-key"].encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+            accept = base64.b64encode(hashlib.sha1(key).digest()).decode()
+            self.wfile.write(
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                f"Sec-WebSocket-Accept: {accept}\r\n\r\n".encode()
+            )
+            self.say({"ackid": 1, "peer_info": {"id": 3, "name": "peer-0"}})
+            self.say({"ackid": 2, "peer_info": {"id": 1, "name": "OneSdkServer-0"}})
+            if "STANDIN_SILENT" not in os.environ:
+                offer = json.dumps({"type": "offer", "sdp": "v=0"})
+                self.say({"ackid": 3, "peer_msg": {"from": 1, "msg": offer}})
+            while self.rfile.read(1):
+                pass
+
+    @staticmethod
+    @contextlib.contextmanager
+    def alone_again() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            Player.alone.release()
+
+    def say(self, message: object) -> None:
+        text = json.dumps(message).encode()
+        head = bytes([0x81, len(text)]) if len(text) < 126 else bytes([0x81, 126]) + len(text).to_bytes(2, "big")
+        self.wfile.write(head + text)
+
+
 def main(arguments: list[str]) -> int:
     generation, kit_file, *flags = arguments
     if not kit_file.endswith(".kit"):
@@ -149,6 +201,11 @@ def main(arguments: list[str]) -> int:
     server.socket.close()
     server.socket = health
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    door = socketserver.ThreadingTCPServer(signalling.getsockname(), Player, bind_and_activate=False)
+    door.daemon_threads = True
+    door.socket.close()
+    door.socket = signalling
+    threading.Thread(target=door.serve_forever, daemon=True).start()
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: ended.set())
     print(f"Streaming server started on {signalling.getsockname()[1]}.", flush=True)

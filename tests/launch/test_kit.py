@@ -1,4 +1,4 @@
-"""Kit's recipes against the stand-in for Kit: no real one was ever met."""
+"""Kit's recipes, and `probes.offer`, against the stand-in for Kit: no real one was ever met."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.launch.plans import make_plan
 from tests.launch.waiting import ended, logged, until
 
 STAGE = "/srv/stages/factory.usd"
-PROCESS = "1.1.0-process"
-CONTAINER = "1.1.0-container"
+PROCESS = "1.2.0-process"
+CONTAINER = "1.2.0-container"
 
 
 def free_ports() -> Ports:
@@ -177,6 +177,25 @@ async def test_life(generation: str, root: Path, tmp_path: Path, kit_root: Calla
     assert (await ended(launcher, plan)).exit_code == 0
     assert (await launcher.log(plan)).lines[-1] == "Shutting down."
     assert ownership.listeners_inside(ports, pids) == ()
+
+
+async def test_one_that_offers_nothing_is_not_ready(root: Path, kit_root: Callable[[str], Path]) -> None:
+    """It listens, says that it is ready and takes a player: none of that shows a picture."""
+    version = versions("108", kit_root("108"))[PROCESS]
+    version.environment["STANDIN_SILENT"] = "1"
+    ports = free_ports()
+    plan = kit_plan(version, root, ports, public_address="127.0.0.1")
+    launcher = ProcessLauncher(root)
+
+    async def read(cursor: str) -> LogPart:
+        return await launcher.log(plan, cursor=cursor)
+
+    await launcher.start(plan, b"")
+    await logged(launcher, plan, f"Streaming server started on {ports.signal}.")
+    silent = f"no offer came by 127.0.0.1:{ports.signal}/sign_in within 1.6 s"
+    await until(lambda: why_unready(plan, read, timeout_s=2.0), lambda why: why == silent)
+    await launcher.stop(plan)
+    await ended(launcher, plan)
 
 
 @pytest.mark.parametrize("taken", ["signal", "http"])

@@ -41,7 +41,7 @@ async def test_kit_is_launched_on_its_gpu_with_its_ports(stack: Stack, tmp_path:
         "/stream",
         {
             "application": f"kit-{generation}",
-            "application_version": "1.1.0-process",
+            "application_version": "1.2.0-process",
             "application_arguments": {"usd_stage_uri": str(stage)},
         },
     )

@@ -655,6 +655,10 @@ class Readiness(_message.Message):
         """The signalling port accepts a connection."""
         LOG: Readiness._Check.ValueType  # 3
         """A line of the application's output contains `log_text`."""
+        OFFER: Readiness._Check.ValueType  # 4
+        """As HTTP; and then a player of NVIDIA's that dials `signaling.websocket_path` is sent an offer. An agent of the
+        release before asks as for HTTP.
+        """
 
     class Check(_Check, metaclass=_CheckEnumTypeWrapper):
         """The checks. New values may be added."""
@@ -667,6 +671,10 @@ class Readiness(_message.Message):
     """The signalling port accepts a connection."""
     LOG: Readiness.Check.ValueType  # 3
     """A line of the application's output contains `log_text`."""
+    OFFER: Readiness.Check.ValueType  # 4
+    """As HTTP; and then a player of NVIDIA's that dials `signaling.websocket_path` is sent an offer. An agent of the
+    release before asks as for HTTP.
+    """
 
     CHECK_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int

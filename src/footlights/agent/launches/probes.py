@@ -9,7 +9,6 @@ from footlights.launch.launchers import traits_of
 from footlights.launch.probes import readiness
 from footlights.launch.probes.notice import NoticeOutcome, SessionNotice, send_notice
 from footlights.launch.process import ownership
-from footlights.v1.application_pb2 import Readiness
 
 if TYPE_CHECKING:
     from footlights.launch.launcher import Launcher, LaunchPlan
@@ -44,7 +43,7 @@ class ApplicationProbes:
             return ""
         taken = {each.port for each in found if each.protocol == "TCP"}
         wanted = {plan.ports.signal: "signalling"}
-        if plan.version.readiness.check in (Readiness.CHECK_UNSPECIFIED, Readiness.HTTP):
+        if plan.version.readiness.check in readiness.ASKED_BY_HTTP:
             wanted[plan.ports.http] = "HTTP"
         lacking = [f"its {name} port {port}" for port, name in wanted.items() if port not in taken]
         shown = ", ".join(str(each) for each in found[:_MOST_SHOWN]) or "no port"

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from footlights.launch.launcher import LaunchPlan, LogPart
 from footlights.launch.launchers import traits_of
 from footlights.launch.probes import loopback
+from footlights.launch.probes.offer import why_no_offer
 from footlights.launch.process import ownership
 from footlights.redaction import redact
 from footlights.v1.application_pb2 import Presence as PresenceRecipe
@@ -26,6 +27,10 @@ _REFUSED_WITHIN_S = 0.3
 _MOST_WORDS = 200
 _OK = 200
 _STATUSES = frozenset(HTTPStatus)
+
+ASKED_BY_HTTP = (Readiness.CHECK_UNSPECIFIED, Readiness.HTTP, Readiness.OFFER)
+"""The checks that ask an application by HTTP."""
+_OF_THE_TIME = 0.8
 
 LogReader = Callable[[str], Awaitable[LogPart]]
 """Reads a launch's output from a cursor on; "" is its beginning."""
@@ -80,6 +85,9 @@ async def why_unready(
                     problem = "" if status == _OK else _answer(status, body, secret)
             if not problem and not await _signals(plan, pids):
                 return f"nothing listens on its signalling port, TCP {plan.ports.signal}"
+            if not problem and version.readiness.check == Readiness.OFFER:
+                # A little less than there is, so that what is said is what was waited for.
+                return await why_no_offer(plan, timeout_s * _OF_THE_TIME)
     except (OSError, ValueError, EOFError, TimeoutError) as error:
         problem = explained(error, timeout_s)
     return f"{what}: {problem}" if problem else ""
@@ -142,7 +150,7 @@ async def presence(
 
 async def _unanswered(plan: LaunchPlan, secret: str, pids: frozenset[int], timeout_s: float) -> str:
     """Ask what the readiness check asks: any answer is one. Without a question it can be asked, it must listen."""
-    if plan.version.readiness.check in (Readiness.CHECK_UNSPECIFIED, Readiness.HTTP):
+    if plan.version.readiness.check in ASKED_BY_HTTP:
         try:
             async with asyncio.timeout(timeout_s):
                 await _ask(plan, _ready_path(plan), secret)

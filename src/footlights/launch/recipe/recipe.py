@@ -42,7 +42,7 @@ def validate(version: Version) -> None:
     with violations:
         limits.check("version.limits", version.limits, reason=Reason.VERSION_INVALID)
     with violations:
-        _readiness(version.readiness)
+        _readiness(version)
     for name in ("whep_path", "websocket_path"):
         with violations:
             _url_path(f"version.signaling.{name}", getattr(version.signaling, name))
@@ -142,10 +142,13 @@ def _needs(version: Version) -> None:
         raise refuse("version.needs.isolation", text + (f"use {able}." if able else "no launcher gives it."))
 
 
-def _readiness(readiness: Readiness) -> None:
+def _readiness(version: Version) -> None:
+    readiness = version.readiness
     _url_path("version.readiness.path", readiness.path)
     if readiness.check == Readiness.LOG and not readiness.log_text:
         raise refuse("version.readiness.log_text", "it is empty: the check LOG needs the text to look for.")
+    if readiness.check == Readiness.OFFER and not version.signaling.websocket_path:
+        raise refuse("version.signaling.websocket_path", "it is empty: the check OFFER dials it. Write /sign_in.")
     if readiness.log_text and readiness.check != Readiness.LOG:
         raise refuse("version.readiness.log_text", "it is only for the check LOG: set check to LOG or remove it.")
 
