@@ -1,6 +1,7 @@
 """From a scene to pictures, in a thread of its own.
 
 `render_loop` is the thread: it opens the stage, applies input, draws one picture per frame period while there are
-viewers, and lowers the supersampling when drawing is too slow. `renderer` owns all of panda3d, `studio` its lights and
-backdrop, `camera` the arithmetic of the orbit camera. Other threads only post input and read `StageProgress`.
+viewers, and lowers the quality when drawing is too slow. `renderer` owns all of panda3d, `studio` its lights and
+backdrop, `textures` its pictures; `detail` makes coarser copies of heavy scenes; `camera` is the arithmetic of the orbit
+camera. Other threads only post input and read `StageProgress`.
 """

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from footlights.viewer.failure import FailureReason, ViewerFailure
+from footlights.viewer.render.detail import coarser
 from footlights.viewer.render.studio import build_backdrop, build_lights, contact_shadow, environment
 from footlights.viewer.render.textures import Textures
 
@@ -71,20 +72,42 @@ class Renderer:
         self._moving: list[tuple[Batch, Any, Any]] = []  # with its node and its rows
         self._joints = self._build_joints()
         self._textures = Textures(core, scene.roots, scene.left_out)
-        for batch in scene.batches:
-            rows = _vertex_rows(batch)
-            node = _geom_node(core, batch, rows)
-            self._joints[batch.joint].attachNewNode(node).setState(self._finish_state(batch.finish))
-            if batch.motion is not None:
-                self._moving.append((batch, node, rows))
+        self._states: dict[Finish, Any] = {}
+        self._levels = [[self._add(batch) for batch in scene.batches]]  # the nodes of each level of detail
+        self._coarser = coarser(scene)
+        self.detail = 0
         self._ground = contact_shadow(core, scene, self._root)
         self._camera, self._lens = self._build_camera()
         build_lights(core, self._root, self._camera)
         self._text = _Text(core, self._buffer, self._aspect)
 
+    @property
+    def triangles(self) -> list[int]:
+        """How many triangles each level of detail has, the finest first."""
+        return [sum(len(b.triangles) for b in batches) for batches in (self._scene.batches, *self._coarser)]
+
+    def set_detail(self, level: int) -> None:
+        """Draw another level of detail from now on; 0 is the scene as it is."""
+        if level == self.detail:
+            return
+        for path in self._levels[self.detail]:
+            path.hide()
+        # What moves point by point is in the finest level alone, and shown there.
+        fine = dict(zip(map(id, self._scene.batches), self._levels[0], strict=True))
+        for batches in self._coarser[len(self._levels) - 1 : level]:
+            self._levels.append([fine[id(b)] if id(b) in fine else self._add(b) for b in batches])
+            for path in self._levels[-1]:
+                path.hide()
+        for path in self._levels[level]:
+            path.show()
+        self.detail = level
+
     def resize(self, width: int, height: int, ssaa: float) -> None:
         """Go on with another size of the buffer."""
-        self._size = (_even(width * ssaa), _even(height * ssaa))
+        size = (_even(width * ssaa), _even(height * ssaa))
+        if size == self._size:
+            return
+        self._size = size
         self._buffer.setSize(*self._size)
 
     def render(self, time: float, orbit: Orbit, overlay: Overlay) -> Picture:
@@ -104,6 +127,17 @@ class Renderer:
     def close(self) -> None:
         """Give the buffer back."""
         self._engine.removeAllWindows()
+
+    def _add(self, batch: Batch) -> Any:
+        rows = _vertex_rows(batch)
+        node = _geom_node(self._core, batch, rows)
+        path = self._joints[batch.joint].attachNewNode(node)
+        if batch.finish not in self._states:
+            self._states[batch.finish] = self._finish_state(batch.finish)
+        path.setState(self._states[batch.finish])
+        if batch.motion is not None:
+            self._moving.append((batch, node, rows))
+        return path
 
     def _build_joints(self) -> list[Any]:
         nodes: list[Any] = []

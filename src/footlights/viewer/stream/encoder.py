@@ -168,7 +168,7 @@ class EncoderThread:
 
 
 def to_yuv(picture: VideoFrame, width: int, height: int) -> VideoFrame:
-    """Convert to yuv420p, scaled down to the stream's size with area filtering."""
+    """Convert to yuv420p, scaled to the stream's size: down with area filtering, up smoothly."""
     return picture.reformat(width, height, "yuv420p", interpolation=Interpolation.AREA)
 
 

@@ -112,6 +112,7 @@ class Viewers:
             "render_ms": round(progress.render_ms, 2),
             "encode_ms": round(self._encoder.milliseconds, 2),
             "supersampling": progress.supersampling,
+            "drawn_triangles": progress.drawn_triangles,
             "bitrate_kbps": round(self._broadcaster.sending / 1000) if self.count else 0,
             "packets": self.packets,
             "key_frames": self.key_frames,
