@@ -130,8 +130,8 @@ def test_in_a_process_network(ports: tuple[Ports, list[socket.socket]]) -> None:
     """Listeners and connections of another network are seen through any of its processes; of none there are none."""
     ours, sockets = ports
 
-    assert ownership.listens(ours.signal, os.getpid())
-    assert not ownership.listens(ours.signal, 2**22 + 1)
+    assert ownership.listening_hosts(ours.signal, os.getpid()) == {"127.0.0.1"}
+    assert not ownership.listening_hosts(ours.signal, 2**22 + 1)
     with socket.create_connection(("127.0.0.1", ours.signal)), sockets[0].accept()[0]:
         assert ownership.connections(ours.signal, os.getpid()) == 1
         assert ownership.connections(ours.signal, 2**22 + 1) == 0

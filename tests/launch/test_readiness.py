@@ -127,6 +127,23 @@ async def test_signalling_must_be_there(serve: Serve, root: Path, check: Readine
     assert not await why_unready(plan_for(root, version, http=http, signal=await serve(b"")), read)
 
 
+async def test_signalling_must_be_where_the_agents_door_looks_for_it(root: Path) -> None:
+    """With the agent's door in front: at 127.0.0.1, or at every address."""
+    version = Version(readiness=Readiness(check=Readiness.LOG, log_text="ready"))
+
+    async def read(_: str) -> LogPart:
+        return LogPart(("ready",), truncated=False, cursor="1")
+
+    for host, reached in (("127.0.0.2", False), ("127.0.0.1", True), ("0.0.0.0", True)):
+        with socket.create_server((host, 0)) as listener:
+            port = listener.getsockname()[1]
+            plan = plan_for(root, version, signal=port)
+            behind = replace(plan, ports=replace(plan.ports, splice=1))
+            why = f"its signalling port, TCP {port}, is open at {host}, and not at 127.0.0.1"
+            assert await why_unready(behind, read) == ("" if reached else why)
+            assert await why_unready(plan, read) == ""
+
+
 async def test_tcp(serve: Serve, root: Path) -> None:
     """The check TCP asks the signalling port only for a connection."""
     version = Version(readiness=Readiness(check=Readiness.TCP))

@@ -34,6 +34,7 @@ MUST_BE_KNOWN: Final = frozenset(
 MUST_BE_KNOWN_INSIDE: Final = frozenset(
     {
         *("unlimited", "cleared", "volume_mounts", "stage_from_session_file"),
+        *("unresponsive_timeout", "reconnect_timeout"),
         *("systemd", "isolation", "memory_bytes", "processors", "tasks", "disk_bytes"),
     }
 )

@@ -26,6 +26,7 @@ _MAX_LOG_PARTS = 16
 _REFUSED_WITHIN_S = 0.3
 _MOST_WORDS = 200
 _OK = 200
+_REACHED_BY_AGENT = frozenset({loopback.HOST, "0.0.0.0", "::"})  # noqa: S104 - compared with
 _STATUSES = frozenset(HTTPStatus)
 
 ASKED_BY_HTTP = (Readiness.CHECK_UNSPECIFIED, Readiness.HTTP, Readiness.OFFER)
@@ -83,8 +84,8 @@ async def why_unready(
                 case _:
                     status, body = await _ask(plan, _ready_path(plan), secret)
                     problem = "" if status == _OK else _answer(status, body, secret)
-            if not problem and not await _signals(plan, pids):
-                return f"nothing listens on its signalling port, TCP {plan.ports.signal}"
+            if not problem and (unreachable := await _signalling(plan, pids)):
+                return unreachable
             if not problem and version.readiness.check == Readiness.OFFER:
                 # A little less than there is, so that what is said is what was waited for.
                 return await why_no_offer(plan, timeout_s * _OF_THE_TIME)
@@ -157,11 +158,11 @@ async def _unanswered(plan: LaunchPlan, secret: str, pids: frozenset[int], timeo
         except (OSError, ValueError, EOFError, TimeoutError) as error:
             return f"{_question(plan)}: {explained(error, timeout_s)}"
         return ""
-    with contextlib.suppress(OSError, TimeoutError):
+    try:
         async with asyncio.timeout(timeout_s):
-            if await _signals(plan, pids):
-                return ""
-    return f"nothing listens on its signalling port, TCP {plan.ports.signal}"
+            return await _signalling(plan, pids)
+    except (OSError, TimeoutError) as error:
+        return f"its signalling port, TCP {plan.ports.signal}: {explained(error, timeout_s)}"
 
 
 def _ready_path(plan: LaunchPlan) -> str:
@@ -203,11 +204,16 @@ def _shown(text: str) -> str:
     return plain if len(plain) <= _MOST_WORDS else f"{plain[:_MOST_WORDS]}…"
 
 
-async def _signals(plan: LaunchPlan, pids: frozenset[int]) -> bool:
-    """Whether something listens on the signalling port; whose it is, is not asked here."""
+async def _signalling(plan: LaunchPlan, pids: frozenset[int]) -> str:
+    """Why viewers' signalling cannot reach the application; empty where it can. Whose the listener is, is not asked."""
+    port = plan.ports.signal
+    nothing = f"nothing listens on its signalling port, TCP {port}"
     if plan.own_network and not pids:
-        return await _accepts(plan, pids)
-    return await asyncio.to_thread(ownership.listens, plan.ports.signal, min(pids) if plan.own_network else None)
+        return "" if await _accepts(plan, pids) else nothing
+    hosts = await asyncio.to_thread(ownership.listening_hosts, port, min(pids) if plan.own_network else None)
+    if plan.ports.splice and not plan.own_network and hosts and not hosts & _REACHED_BY_AGENT:
+        return f"its signalling port, TCP {port}, is open at {', '.join(sorted(hosts))}, and not at {loopback.HOST}"
+    return "" if hosts else nothing
 
 
 async def _ask(plan: LaunchPlan, path: str, secret: str) -> tuple[int, bytes]:
@@ -232,7 +238,7 @@ def _said(body: bytes) -> ViewerPresence:
 
 async def _accepts(plan: LaunchPlan, pids: frozenset[int]) -> bool:
     if plan.own_network and pids:
-        return await asyncio.to_thread(ownership.listens, plan.ports.signal, min(pids))
+        return bool(await asyncio.to_thread(ownership.listening_hosts, plan.ports.signal, min(pids)))
     reader, writer = await loopback.connect(plan.ports.signal, traits_of(plan.version).asked_from)
     try:
         if not plan.own_network:

@@ -66,9 +66,9 @@ def connections(port: int, pid: int | None = None) -> int:
     return sum(1 for row in _rows("tcp", pid) if row.port == port and row.state == _ESTABLISHED)
 
 
-def listens(port: int, pid: int | None = None) -> bool:
-    """Whether anything listens on a TCP port in a process's network or the node's. Blocking."""
-    return any(row.port == port and row.state == _LISTEN for row in _rows("tcp", pid))
+def listening_hosts(port: int, pid: int | None = None) -> frozenset[str]:
+    """Find the addresses at which a TCP port is listened on, in a process's network or the node's. Blocking."""
+    return frozenset(row.host for row in _rows("tcp", pid) if row.port == port and row.state == _LISTEN)
 
 
 def listening(pids: Collection[int], pid: int | None = None) -> tuple[BoundSocket, ...] | None:
