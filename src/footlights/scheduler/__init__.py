@@ -12,7 +12,7 @@ An index gives a slot at most once. That a slot is given at most once *at all* i
 index, not by this package's memory.
 """
 
-from footlights.scheduler.checks import device_refusal, node_refusal
+from footlights.scheduler.checks import device_refusal, node_refusal, standing_refusal
 from footlights.scheduler.eta import eta_s
 from footlights.scheduler.explanation import DeviceVerdict, NodeVerdict, WaitReason, verdicts
 from footlights.scheduler.index import Index
@@ -33,5 +33,6 @@ __all__ = [
     "device_refusal",
     "eta_s",
     "node_refusal",
+    "standing_refusal",
     "verdicts",
 ]

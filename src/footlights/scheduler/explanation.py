@@ -86,6 +86,7 @@ _SAYS: Final[Mapping[str, str]] = {
     "LABEL": "a label that is needed is missing",
     "CRASH_LOOP": "the application has failed to start there too often",
     "UNHEALTHY": "unhealthy",
+    "SHARED_DEVICE": "another node reports the same GPU, and has it",
     "QUARANTINED": "left alone for a while after failures",
     "NO_GPU": "not a GPU",
     "NO_GRAPHICS": "cannot draw",

@@ -95,6 +95,11 @@ class FleetState:
         if member is not None and held is not None:
             self._settle(member, held, freed=True)
 
+    def is_taken(self, node: str, device: str) -> bool:
+        """Return whether slots of a device are leased or held."""
+        _, held = self._find(node, device)
+        return held is not None and bool(held.leased)
+
     def nodes(self) -> Iterator[NodeView]:
         """Return every node as it is now, including what was placed since its last view: for ``verdicts``."""
         return (self._view(member) for member in self._table.members)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from footlights.control.scheduling import crash_loops, quarantine, views
 from footlights.control.scheduling.crash_loops import CrashBlocks
-from footlights.scheduler import Index, SlotChoice, WaitReason, Wish
+from footlights.control.scheduling.shared_devices import SharedDevices
+from footlights.scheduler import Index, NodeView, SlotChoice, WaitReason, Wish
 from footlights.store.nodes import fleet
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ class FleetCache:
         """Forget everything: another replica places from now on, or did until now."""
         self._index = Index()
         self._members: dict[str, FleetNode] = {}
+        self._views: dict[str, NodeView] = {}
+        self._shared = SharedDevices(self._index.is_taken)
         self._unreadable: dict[str, FleetNode] = {}
         self._written: list[SlotChoice] = []
         self._touched: set[str] = set()
@@ -134,13 +137,18 @@ class FleetCache:
         gone = (self._members.keys() if sweep else names) - {member.node for member in found}
         self._members.update((member.node, member) for member in found)
         self._quarantined = quarantined
+        concerned: set[str] = set()
         for name in gone:
             self._members.pop(name, None)
             self._unreadable.pop(name, None)
-            self._index.remove_node(name)
+            concerned |= self._remove(name)
+        for name in stale & self._members.keys():
+            concerned |= self._view(self._members[name])
+        # Who gives a GPU that several report may have changed. The index knows more than their last reading.
+        await self._read_again(concerned - {member.node for member in found}, stale)
         # In the index's own order: each that is new is its last then, and moves none of the others.
-        for name in sorted(stale & self._members.keys()):
-            self._update(self._members[name])
+        for name in sorted((stale | concerned) & self._views.keys()):
+            self._index.set_node(self._shared.barred(self._views[name]))
         self._read_at = started
         took = self._monotonic() - started
         if guard:
@@ -148,6 +156,20 @@ class FleetCache:
         if sweep:
             self._swept_at = started
             self._sweep_s = min(max(self.SWEEP_S, 50 * took), self.LONGEST_SWEEP_S)
+
+    async def _read_again(self, names: set[str], stale: set[str]) -> None:
+        """Read nodes that others concern; where that fails all that was to be learnt is learnt the next time."""
+        if not names:
+            return
+        try:
+            found = await self._store.read(lambda tx: fleet.members(tx, sorted(names)))
+        except BaseException:
+            self._changed |= names | stale
+            self._touched |= names | stale
+            raise
+        for member in found:
+            self._members[member.node] = member
+            self._view(member)
 
     def place(self, wish: Wish) -> SlotChoice | None:
         """Choose slots for a wish and hold them until ``holding`` ends."""
@@ -192,13 +214,19 @@ class FleetCache:
                 return views.device_name(reading)
         return ""
 
-    def _update(self, member: FleetNode) -> None:
-        """Tell the index of a node; one that cannot be read is reported once and placed on no more."""
+    def _view(self, member: FleetNode) -> set[str]:
+        """Look at a node; return others that share GPUs with it. One that cannot be read is reported once, and left."""
         if self._unreadable.get(member.node) == member:
-            return
+            return set()
         with self._supervisor.isolated("placement", node=member.node):
-            self._index.set_node(views.node_view(member, self._quarantined))
+            view = views.node_view(member, self._quarantined)
+            self._views[member.node] = view
             self._unreadable.pop(member.node, None)
-            return
+            return self._shared.set_node(view, member.created_time)
         self._unreadable[member.node] = member
-        self._index.remove_node(member.node)
+        return self._remove(member.node)
+
+    def _remove(self, name: str) -> set[str]:
+        self._views.pop(name, None)
+        self._index.remove_node(name)
+        return self._shared.remove_node(name)

@@ -132,6 +132,7 @@ def _device_view(
         health_reason="" if usable else _health_reason(reading),
         foreign=_foreign(reading),
         quarantine=quarantine,
+        parent=reading.parent_uuid,
     )
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
+from google.protobuf.message import DecodeError
 
 from footlights import errors
 from footlights.control import stored
 from footlights.control.call import bounds
 from footlights.control.call.pages import PAGE_BYTES, Chunk, ListPage, PagedList, Place
-from footlights.control.scheduling import quarantine, views
+from footlights.control.scheduling import quarantine, shared_devices, views
 from footlights.control.services import etags, masks, node_filters
 from footlights.control.services.enrollment import identity_message
 from footlights.control.services.writes import WriteRequest
@@ -263,12 +265,31 @@ def _messages(tx: Transaction, found: Sequence[NodeRow], *, now: datetime) -> li
     for message in messages:
         for shown in message.devices:
             shown.memory_reserved_bytes = kept[message.node, shown.uuid]
+    _show_shared(tx, messages, now)
     proven = identities.some(tx, names)
     for message in messages:
         if (identity := proven.get(message.node)) is not None:
             message.identity.CopyFrom(identity_message(identity))
         _fit(message)
     return messages
+
+
+def _show_shared(tx: Transaction, messages: Sequence[node_pb2.Node], now: datetime) -> None:
+    """Note on each node which of its GPUs other nodes report as well."""
+    devices = [device for message in messages for device in message.devices if stored.hardware(device)]
+    uuids = {uuid for device in devices for uuid in (device.uuid, device.parent_uuid)} - {""}
+    several = [nodes for nodes in rows.reporting(tx, sorted(uuids)).values() if len(nodes) > 1]
+    if not several:
+        return
+    members = fleet.members(tx, sorted(set().union(*several)))
+    taken = {(member.node, device) for member in members for device, _ in member.leased}
+    shared = shared_devices.SharedDevices(lambda node, device: (node, device) in taken)
+    for member in members:
+        with contextlib.suppress(DecodeError):
+            shared.set_node(views.node_view(member, {}), member.created_time)
+    for message in messages:
+        for text in shared.notices(message.node):
+            message.notices.add(reason=shared_devices.REASON, message=text, time=times.timestamp(now))
 
 
 def _fit(message: node_pb2.Node) -> None:

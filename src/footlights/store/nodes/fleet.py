@@ -36,6 +36,8 @@ class FleetNode:
     """How many have not ended."""
     warm: frozenset[tuple[str, str]]
     """(application, version) of what has become ready there before."""
+    created_time: datetime
+    """When it was first seen."""
     needs: frozenset[tuple[str, int, bytes]] = frozenset()
     """(device uuid, first slot, the serialized ``footlights.v1.Needs`` of the session) of every launch with slots."""
     acceptance: str | None = None
@@ -49,7 +51,15 @@ def members(tx: Transaction, names: Sequence[str] | None = None) -> list[FleetNo
         return [] if names is None else [column.in_(names)]
 
     table = NODE.c
-    columns = (table.node, table.connected, table.cordoned, table.draining, table.facts, table.acceptance)
+    columns = (
+        table.node,
+        table.connected,
+        table.cordoned,
+        table.draining,
+        table.facts,
+        table.acceptance,
+        table.created_time,
+    )
     rows = tx.execute(select(*columns).where(*among(table.node)).order_by(table.node)).all()
     devices: defaultdict[str, list[tuple[str, int, bytes]]] = defaultdict(list)
     each = select(DEVICE.c.node, DEVICE.c.uuid, DEVICE.c.slots, DEVICE.c.reading).where(*among(DEVICE.c.node))
@@ -76,10 +86,11 @@ def members(tx: Transaction, names: Sequence[str] | None = None) -> list[FleetNo
             frozenset(leased[node]),
             launches[node],
             frozenset(warm[node]),
+            created_time,
             frozenset(needs[node]),
             acceptance,
         )
-        for node, connected, cordoned, draining, facts, acceptance in rows
+        for node, connected, cordoned, draining, facts, acceptance, created_time in rows
     ]
 
 

@@ -109,6 +109,20 @@ def capacities(tx: Transaction) -> list[tuple[str, str, int, bool, bytes]]:
     return [(node, uuid, slots, sick, reading) for node, uuid, slots, sick, reading in found]
 
 
+def reporting(tx: Transaction, uuids: Sequence[str]) -> dict[str, set[str]]:
+    """Return which nodes report some devices, by uuid."""
+    found: dict[str, set[str]] = {}
+    for first in range(0, len(uuids), _AT_ONCE):
+        some = DEVICE.c.uuid.in_(uuids[first : first + _AT_ONCE])
+        for uuid, node in tx.execute(select(DEVICE.c.uuid, DEVICE.c.node).where(some)):
+            found.setdefault(uuid, set()).add(node)
+    return found
+
+
+_AT_ONCE = 5000
+"""How many values a statement takes, on every engine."""
+
+
 def live_leases(tx: Transaction, names: Collection[str]) -> list[LeaseRow]:
     """Return the leases that are held on some nodes."""
     return tx.all(select(LEASE).where(LEASE.c.node.in_(names), LEASE.c.released_time.is_(None)), LeaseRow)

@@ -98,7 +98,7 @@ class WarmVersionRow(NamedTuple):
 
 NODE = table("node", NodeRow)
 NODE_IDENTITY = table("node_identity", NodeIdentityRow, Index("ix_node_identity_invitation", "invitation_id"))
-DEVICE = table("device", DeviceRow)
+DEVICE = table("device", DeviceRow, Index("ix_device_uuid", "uuid"))
 DEVICE_EVENT = table(
     "device_event",
     DeviceEventRow,
