@@ -7,17 +7,19 @@ Also the tests of ``main``, ``assembly``, ``launches``, ``record``, ``runner``, 
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from footlights.agent.v1.agent_pb2 import LaunchReport
 from footlights.agent.v1.recipe_pb2 import Needs
-from footlights.v1.application_pb2 import Container, Version
+from footlights.v1.application_pb2 import Container, FakeBehavior, Version
 
 from footlights.agent.config import AgentConfig
+from footlights.agent.facts import node_facts
 from footlights.launch.fake import FakeLauncher
-from footlights.launch.launcher import LaunchPlan
+from footlights.launch.launcher import LaunchError, LaunchPlan
 from tests.agent.conftest import GPU, OTHER_GPU, Assign, Machine, Node, assignment, stopped
 from tests.agent.hub import Hub
 
@@ -34,6 +36,31 @@ async def test_hello_says_everything(hub: Hub, node: Node) -> None:
     assert hello.facts.port_blocks == 10
     assert [(device.uuid, device.slots) for device in hello.inventory.devices] == [(GPU, 2), (OTHER_GPU, 2)]
     assert list(hello.launches) == []
+
+
+class Unreadable(FakeLauncher):
+    """A launcher that names a file whose name is no text."""
+
+    async def start(self, plan: LaunchPlan, secrets: bytes) -> None:
+        raise LaunchError("START_ERROR", f"cannot read {NO_TEXT}")
+
+
+NO_TEXT = os.fsdecode(b"\xff.usd")
+
+
+async def test_bytes_that_are_no_text_break_no_link(hub: Hub, config: AgentConfig, machine: Machine) -> None:
+    """Names of files and processes may have them: they are told as escapes, in notes, devices and ends of launches."""
+    launcher = Unreadable(config.data_dir / "launches")
+    async with Node(config, machine, launchers={"fake": launcher}):
+        await hub.until(lambda: hub.connections)
+        machine.change(GPU, name=NO_TEXT)
+        await hub.until(lambda: hub.inventories and hub.inventories[-1].devices[0].name == "\\udcff.usd")
+        await hub.want(assignment("launch-1", Version(version="1.0.0", fake=FakeBehavior())))
+        failed = await hub.until_state("launch-1", LaunchReport.FAILED)
+
+    assert failed.message == "cannot read \\udcff.usd"
+    facts = node_facts(config, driver_version="", launchers=["fake"], notes=[NO_TEXT], port_blocks=1)
+    assert facts.notes == ["\\udcff.usd"]
 
 
 async def test_a_launch_runs_and_ends(hub: Hub, node: Node, fake: Assign) -> None:

@@ -291,6 +291,32 @@ def test_json_and_yaml_have_the_apis_names(run: Run, standin: Standin) -> None:
     assert by_json["count"] == 0
 
 
+def test_no_text_of_others_is_obeyed_by_the_terminal(run: Run, standin: Standin) -> None:
+    """Escape sequences in labels, messages and arguments are shown, in every format; the log is the application's."""
+    evil = "\x1b]0;owned\x07\x9b2J\u202e[/red]"
+    shown = session(S.FAILED, labels={"team": evil}, status_message=evil, failure_reason="X", log_tail=[evil])
+    shown.application_arguments.update({"text": evil})
+    standin.on("GetSession", shown)
+    standin.on("ListSessions", session_pb2.ListSessionsResponse(items=[shown]))
+    standin.on("TerminateSession", InvalidArgument("session_id", f"is {evil}"))
+
+    for arguments in (("show", "s-1"), ("list",), ("terminate", "s-1")):
+        for form in ("table", "json", "yaml", "name"):
+            done = run("sessions", *arguments, "-o", form)
+            text = done.stdout + done.stderr
+            assert not any(each in text for each in "\x1b\x07\x9b"), (arguments, form, text)
+            if form == "table":
+                assert "\\x1b]0;owned\\x07\\x9b2J\\u202e[/red]" in text
+
+
+def test_an_argument_that_is_no_utf8_is_refused_by_name(run: Run, standin: Standin) -> None:
+    """Python makes halves of surrogate pairs of its bytes, which no message can carry."""
+    done = run("sessions", "show", "a\udcffb")
+
+    assert done.exit_code == 2
+    assert "a\\udcffb is not UTF-8." in done.stderr
+
+
 def test_watch_prints_every_change_until_the_end(run: Run, standin: Standin) -> None:
     """A line a change; as JSON one object a line. Marks without a session are not shown."""
     changes: list[S | Frame] = [

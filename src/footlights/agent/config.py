@@ -15,6 +15,7 @@ from footlights.ids import check_node, is_loopback
 from footlights.launch.firewall import FirewallSettings
 from footlights.launch.launchers import LAUNCHERS
 from footlights.protocol.isolation import Isolation
+from footlights.protocol.texts import visible
 
 CONTAINER_ENGINES = ("auto", "docker", "podman", "none")
 CONTAINER_NETWORKS = ("own", "node")
@@ -138,6 +139,8 @@ class AgentConfig:
             _check(bool(_LABEL.fullmatch(name)), "labels", text)
             text = f"the value of {name} has {len(value)} characters; at most 63 are allowed."
             _check(len(value) <= 63, "labels", text)
+            text = f"the value of {name} is {visible(value)!r}: give one of printable characters."
+            _check(value.isprintable(), "labels", text)
         memory = self.foreign_memory_bytes
         _check(memory >= 0, "foreign_memory_bytes", f"must not be negative (got {memory}).")
         for name in ("pull_timeout_s", "log_retention_s", "device_interval_s", "device_timeout_s", "wrong_device_s"):

@@ -14,6 +14,7 @@ from footlights.launch.launchers import LAUNCHERS
 from footlights.linux.procfs import boot_id
 from footlights.protocol import bounds
 from footlights.protocol.enums import number_of
+from footlights.protocol.texts import encodable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -108,8 +109,8 @@ def node_facts(
 ) -> NodeFacts:
     """Put together what is configured and what the machine is."""
     return NodeFacts(
-        hostname=platform.node(),
-        os=_os(),
+        hostname=encodable(platform.node()),
+        os=encodable(_os()),
         agent_version=footlights.__version__,
         driver_version=driver_version,
         public_address=config.public_address,
@@ -117,7 +118,7 @@ def node_facts(
         launchers=launchers,
         launcher_facts=[NodeFacts.Launcher(name=name, isolation=_isolation(name, config)) for name in launchers],
         labels=dict(config.labels),
-        notes=notes,
+        notes=[encodable(note) for note in notes],
         port_blocks=port_blocks,
         ports=None if ports is None else NodeFacts.PortRange(first=ports[0], last=ports[1]),
         boot_id=boot_id(),

@@ -19,6 +19,7 @@ from footlights.errors import (
     Unauthenticated,
     Unavailable,
 )
+from footlights.protocol.texts import visible
 
 OK, ERROR, USAGE, NOT_FOUND, DENIED, UNAVAILABLE, SESSION_FAILED, TIMEOUT = 0, 1, 2, 3, 4, 5, 6, 124
 INTERRUPTED: Final = 130
@@ -85,6 +86,10 @@ def exiting() -> Iterator[None]:
         raise typer.Exit(ERROR) from None
     except (typer.Exit, typer.Abort, SystemExit):
         raise
+    except UnicodeEncodeError as problem:
+        # Of bytes in an argument Python makes what no message can carry.
+        complain(f"{visible(problem.object)} is not UTF-8.", "Give text in UTF-8.")
+        raise typer.Exit(USAGE) from None
     except Exception as problem:
         if os.environ.get(DEBUG):
             raise
@@ -105,6 +110,6 @@ def complain(message: str, fix: str = "") -> None:
     """Print an error on stderr, and how to fix it."""
     coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     label = typer.style("error:", fg="red", bold=True) if coloured else "error:"
-    typer.echo(f"{label} {message}", err=True)
+    typer.echo(f"{label} {visible(message)}", err=True)
     if fix:
-        typer.echo(f"       {fix}", err=True)
+        typer.echo(f"       {visible(fix)}", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -12,11 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
+from footlights.protocol.texts import visible
+
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 _WIDTH: Final = 10_000
 """Tables are never cut to the terminal's width: cut text cannot be copied."""
+
+_OBEYED: Final = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What a terminal may obey that JSON does not escape."""
 
 _STYLES: Final = {
     **dict.fromkeys(("READY", "ACTIVE", "OK", "FITS"), "green"),
@@ -44,25 +50,29 @@ def emit(
     if dry_run:
         typer.echo("Dry run: nothing was changed. Otherwise:", err=output is not Output.TABLE)
     if output is Output.JSON:
-        typer.echo(json.dumps(plain(message), indent=2, ensure_ascii=False))
+        typer.echo(_json(message, indent=2))
     elif output is Output.YAML:
         import yaml
 
         typer.echo(yaml.safe_dump(plain(message), sort_keys=False, allow_unicode=True), nl=False)
     else:
-        for line in names if output is Output.NAME else table:
+        for line in map(visible, names) if output is Output.NAME else table:
             typer.echo(line)
 
 
-def emit_line(output: Output, message: Message, name: str, line: str) -> None:
-    """Print one item of a stream: one line each, also as JSON (NDJSON); YAML as documents."""
+def emit_line(output: Output, message: Message, name: str, line: str, *, raw: bool = False) -> None:
+    """Print one item of a stream: one line each, also as JSON (NDJSON); YAML as documents.
+
+    ``raw``: the text is an application's output, for which terminals do what it says.
+    """
     if output is Output.JSON:
-        typer.echo(json.dumps(plain(message), ensure_ascii=False, separators=(",", ":")))
+        typer.echo(_json(message, separators=(",", ":")))
     elif output is Output.YAML:
         typer.echo("---")
         emit(output, message, (), ())
     else:
-        typer.echo(name if output is Output.NAME else line)
+        text = name if output is Output.NAME else line
+        typer.echo(text if raw else visible(text))
     sys.stdout.flush()
 
 
@@ -73,6 +83,12 @@ def plain(message: Message) -> Any:
     return json_format.MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
+
+
+def _json(message: Message, **form: Any) -> str:
+    """Return a message as JSON that people can read and no terminal obeys."""
+    text = json.dumps(plain(message), ensure_ascii=False, **form)
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str = "") -> list[str]:
@@ -99,7 +115,7 @@ def _render(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     for header in headers or [""] * max(map(len, rows), default=0):
         grid.add_column(header, no_wrap=True)
     for row in rows:
-        grid.add_row(*(Text.assemble((" ".join(cell.split()), _STYLES.get(cell, ""))) for cell in row))
+        grid.add_row(*(Text.assemble((visible(" ".join(cell.split())), _STYLES.get(cell, ""))) for cell in row))
     console = Console(
         file=StringIO(), width=_WIDTH, force_terminal=coloured, color_system="standard" if coloured else None
     )

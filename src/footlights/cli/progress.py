@@ -9,6 +9,7 @@ import typer
 from footlights.cli.live import LiveDisplay
 from footlights.cli.show import steps, waiting
 from footlights.protocol.enums import field_name
+from footlights.protocol.texts import visible
 
 if TYPE_CHECKING:
     from footlights.v1 import session_pb2
@@ -28,9 +29,9 @@ class SessionProgress(LiveDisplay):
             from rich.spinner import Spinner
             from rich.text import Text
 
-            self.draw(Spinner("dots", Text(f"{field_name(session, 'state')}  {' → '.join(lines)}")))
+            self.draw(Spinner("dots", Text(visible(f"{field_name(session, 'state')}  {' → '.join(lines)}"))))
             return
         for line in lines:
             if line not in self._printed:
                 self._printed.add(line)
-                typer.echo(f"{session.session_id}  {line}", err=True)
+                typer.echo(visible(f"{session.session_id}  {line}"), err=True)

@@ -9,6 +9,7 @@ from footlights.cli.durations import show_duration
 from footlights.cli.output import details, table
 from footlights.launch.launchers import traits_of
 from footlights.protocol.enums import field_name
+from footlights.protocol.texts import visible
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -97,7 +98,7 @@ def session_details(session: session_pb2.Session) -> list[str]:
         ]
     )
     if session.log_tail:
-        lines += ["", "Last lines of its output:", *(f"  {line}" for line in session.log_tail)]
+        lines += ["", "Last lines of its output:", *(visible(f"  {line}") for line in session.log_tail)]
     return lines
 
 

@@ -15,6 +15,7 @@ from footlights.devices.admission import Holding, Shared, memory_of, memory_used
 from footlights.devices.foreign import Foreign, Tolerance, foreign, pids_are_the_hosts
 from footlights.devices.reading import DeviceHealth, DeviceInventory, DeviceReading, Devices
 from footlights.protocol import enums
+from footlights.protocol.texts import encodable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Set
@@ -205,7 +206,7 @@ class DeviceWatch:
         device = Device(
             uuid=reading.uuid,
             kind=enums.number_of(Device.Kind, reading.kind.value),
-            name=reading.name,
+            name=encodable(reading.name),
             index=reading.index,
             graphics=reading.graphics,
             encoder=reading.encoder,
@@ -222,18 +223,18 @@ class DeviceWatch:
             encoder_session_limit=self._encoder_limit(reading),
             slots=self._slots,
             processes_known=reading.processes is not None,
-            note=reading.note,
+            note=encodable(reading.note),
         )
         driven = reading.kind.traits.lists_processes
         if self.silence and driven and reading.health in (DeviceHealth.OK, DeviceHealth.DEGRADED):
             device.health = Device.UNHEALTHY
             device.health_reasons.add(reason="DRIVER_SILENT", message=self.silence)
         for reason in reading.health_reasons:
-            device.health_reasons.add(reason=reason.reason, message=reason.message)
+            device.health_reasons.add(reason=reason.reason, message=encodable(reason.message))
         others = self.foreign(reading, own_pids)
         for process in others.processes:
             device.foreign_processes.add(
-                pid=process.pid, name=process.name or "", used_memory_bytes=process.used_memory_bytes
+                pid=process.pid, name=encodable(process.name or ""), used_memory_bytes=process.used_memory_bytes
             )
         notes = [device.note] if device.note else []
         if others.why:
@@ -243,7 +244,7 @@ class DeviceWatch:
             listed = ", ".join(f"{process.name or 'pid'} ({process.pid})" for process in others.tolerated[:10])
             more = f" and {len(others.tolerated) - 10} more" if len(others.tolerated) > 10 else ""
             notes.append(f"shared with small processes that are tolerated: {listed}{more}")
-        device.note = "; ".join(notes)
+        device.note = encodable("; ".join(notes))
         return device
 
 

@@ -17,6 +17,7 @@ from footlights.launch.recipe.stages import all_roots
 from footlights.lifecycle import LaunchState, SessionClock, Stage, due, known, warned_ahead_s
 from footlights.protocol import counterparts, enums, launch_secrets
 from footlights.protocol.output import bounded_tail
+from footlights.protocol.texts import encodable
 from footlights.protocol.times import duration
 
 if TYPE_CHECKING:
@@ -446,7 +447,7 @@ class Record:
             launch_id=self.launch_id,
             epoch=self.assignment.epoch,
             state=enums.number_of(LaunchReport.State, self.state),
-            message=self.message or self._condition,
+            message=encodable(self.message or self._condition),
             ever_connected=self.ever_connected,
             viewers=self.viewers,
             starting_for=_age(self.starting_for if _STARTING in self.marks else None),
@@ -457,7 +458,7 @@ class Record:
         )
         if self.ending is not None:
             report.reason = self.ending.reason
-            report.message = self.message or self.ending.message
+            report.message = encodable(self.message or self.ending.message)
         if self.plan is not None:
             ports = self.plan.ports
             report.signal_port, report.media_port, report.http_port = ports.entrance, ports.media, ports.http
@@ -471,10 +472,10 @@ class Record:
         self.message = ""
         self.move(ending.state)
         report = self.report()
-        report.reason, report.message = ending.reason, ending.message
+        report.reason, report.message = ending.reason, encodable(ending.message)
         if exit_code is not None:
             report.exit_code = exit_code
-        report.log_tail.extend(bounded_tail(log_tail))
+        report.log_tail.extend(bounded_tail(map(encodable, log_tail)))
         self.final = report
         return report
 

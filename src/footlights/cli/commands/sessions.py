@@ -306,7 +306,7 @@ async def log(
             return
         async for part in client.sessions.tail_log(session_id, tail_lines=tail):
             text = "\n".join(part.lines)
-            emit_line(cli.output, part, text, text)
+            emit_line(cli.output, part, text, text, raw=True)
 
 
 @command(app, "connect")
