@@ -53,18 +53,32 @@ def test_a_released_block_is_not_the_next_one() -> None:
     assert blocks.take("b") != first
 
 
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize(
     ("kind", "offset"),
     [(socket.SOCK_STREAM, 0), (socket.SOCK_DGRAM, 1), (socket.SOCK_STREAM, 2), (socket.SOCK_STREAM, 3)],
 )
-def test_a_block_in_use_is_skipped_with_a_reason(kind: socket.SocketKind, offset: int, ports: Ports) -> None:
-    """A port that somebody else has costs its block, and the reason names the port."""
+@pytest.mark.parametrize(("host", "over"), [("127.0.0.1", ""), ("::1", " (IPv6)")])
+def test_a_block_in_use_is_skipped_with_a_reason(
+    kind: socket.SocketKind, offset: int, host: str, over: str, ports: Ports
+) -> None:
+    """A port that somebody else has costs its block, over IPv6 too, and the reason names the port."""
+    if over and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
     port = ports.signal + offset
-    with socket.socket(socket.AF_INET, kind) as other:
-        other.bind(("127.0.0.1", port))
+    with socket.socket(socket.AF_INET6 if over else socket.AF_INET, kind) as other:
+        other.bind((host, port))
         if kind is socket.SOCK_STREAM:
             other.listen()
-        reason = f"{'UDP' if offset == 1 else 'TCP'} port {port}: taken by another process"
+        reason = f"{'UDP' if offset == 1 else 'TCP'} port {port}: taken by another process{over}"
         assert why_taken(ports) == reason
         blocks = PortBlocks(ports.signal, ports.splice)
         with pytest.raises(PortsExhausted, match=str(port)):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _TRIES = 256
-"""How many blocks are tried for one launch before giving up: each try binds four sockets."""
+"""How many blocks are tried for one launch before giving up: each try binds eight sockets."""
 
 
 class PortsExhausted(Exception):
@@ -20,7 +20,7 @@ class PortsExhausted(Exception):
 
 
 def why_taken(ports: Ports) -> str:
-    """Say which of the ports are taken, by binding each on every address; empty where all are free."""
+    """Say which of the ports are taken, by binding each on every address of IPv4 and IPv6; empty where all are free."""
     for port, kind, name in (
         (ports.signal, socket.SOCK_STREAM, "TCP"),
         (ports.media, socket.SOCK_DGRAM, "UDP"),
@@ -29,15 +29,32 @@ def why_taken(ports: Ports) -> str:
     ):
         if not port:
             continue
-        with socket.socket(socket.AF_INET, kind) as probe:
-            if kind == socket.SOCK_STREAM:
-                # Connections in TIME_WAIT do not prevent a listener; another listener does.
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("", port))
-            except OSError as error:
-                code = errno.errorcode.get(error.errno or 0, str(error))
-                return f"{name} port {port}: {'taken by another process' if code == 'EADDRINUSE' else code}"
+        for family in (socket.AF_INET, socket.AF_INET6):
+            if problem := _why_not_bound(family, kind, port):
+                return f"{name} port {port}: {problem}"
+    return ""
+
+
+def _why_not_bound(family: socket.AddressFamily, kind: socket.SocketKind, port: int) -> str:
+    try:
+        probe = socket.socket(family, kind)
+    except OSError:
+        return ""  # the machine has no IPv6
+    with probe:
+        if kind == socket.SOCK_STREAM:
+            # Connections in TIME_WAIT do not prevent a listener; another listener does.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # Otherwise it would take IPv4's too, and not say which of them is taken.
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            code = errno.errorcode.get(error.errno or 0, str(error))
+            if code in ("EADDRNOTAVAIL", "EAFNOSUPPORT"):
+                return ""  # it is disabled
+            over = " (IPv6)" if family == socket.AF_INET6 else ""
+            return f"{'taken by another process' if code == 'EADDRINUSE' else code}{over}"
     return ""
 
 
