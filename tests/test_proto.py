@@ -257,6 +257,7 @@ NAMED_OTHERWISE = {
     "footlights.v1.ExplainPlacementResponse.eta": "deprecated: estimated_wait_duration",
     "footlights.v1.DrainNodeRequest.deadline": "deprecated: drain_timeout",
     "footlights.v1.InviteNodeRequest.ttl": "as a token's",
+    "footlights.v1.RotateAuthorityRequest.ttl": "as a token's",
     "footlights.v1.CreateTokenRequest.ttl": "the common word for a lifetime",
     "footlights.replica.v1.FindRivalRequest.patience": "between replicas only",
     "footlights.agent.v1.LaunchReport.Step.age": "how long ago, the opposite of a time",

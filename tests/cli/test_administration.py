@@ -1,6 +1,6 @@
-"""``footlights apps | profiles | nodes | tokens`` against a real gRPC server.
+"""``footlights apps | profiles | nodes | authorities | tokens`` against a real gRPC server.
 
-The modules `commands.apps`, `commands.nodes` and `commands.tokens`, with `calls` and `output`.
+The modules `commands.apps`, `commands.nodes`, `commands.authorities` and `commands.tokens`, with `calls` and `output`.
 """
 
 from __future__ import annotations
@@ -338,3 +338,25 @@ def test_every_command_of_a_group_has_help(run: Run, group: str) -> None:
         assert shown.exit_code == 0
         # It asks no server and prints one secret.
         assert "--output" in shown.stdout or command == "recover"
+
+
+def test_the_authority_is_replaced(run: Run, standin: Standin) -> None:
+    """The list says which one signs and how many nodes have certificates of which; retiring sends what was said."""
+    known = enrollment_pb2.Authorities(
+        items=[
+            enrollment_pb2.Authority(authority_id="new", create_time=at(60), expire_time=at(90), node_count=1),
+            enrollment_pb2.Authority(authority_id="old", create_time=at(0), expire_time=at(90), node_count=2),
+        ]
+    )
+    for method in ("GetAuthorities", "RotateAuthority", "RetireAuthorities"):
+        standin.on(method, known)
+
+    listed = run("authorities", "list")
+    rotated = run("authorities", "rotate", "--ttl", "365d")
+    retired = run("authorities", "retire", "--yes", "--force", "-o", "name")
+
+    assert [line.split()[:2] for line in listed.stdout.splitlines()[1:]] == [["new", "signs"], ["old", "trusted"]]
+    assert "footlights authorities retire" in rotated.stderr
+    assert retired.stdout.split() == ["new", "old"]
+    assert standin.requests("RotateAuthority")[0].ttl.seconds == 365 * 86400
+    assert standin.requests("RetireAuthorities")[0].force

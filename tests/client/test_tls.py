@@ -1,4 +1,4 @@
-"""TLS: whom the client trusts, over a real handshake, and what it says where that fails (`protocol.tls_hints`)."""
+"""TLS: whom the client trusts, over a real handshake, and what it says where that fails."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from footlights.auth.authority import SERVER_NAME, Authority, new_key
 from footlights.client import Client, Tls
 from footlights.control.dispatch.node_identities import PERIOD_S
 from footlights.control.settings import ServerSettings
-from footlights.errors import FailedPrecondition, InvalidArgument
+from footlights.errors import FailedPrecondition, InvalidArgument, Unavailable
 from footlights.protocol import handshake
 from tests.control.test_server import serving
 
@@ -302,6 +302,81 @@ async def test_a_code_that_is_refused_takes_no_certificate_away(fleet: Fleet) ->
     fleet.start(fleet.config(enroll=invitations.code(tokens.mint())))
 
     await fleet.until(lambda node: node.epoch > before.epoch and is_connected(node))
+
+
+async def test_the_authority_is_replaced_without_downtime(tmp_path: Path) -> None:
+    """
+    A linked node is told of the new one and renews, on its link. One that was off comes back with what it knows, and
+    renews then. Clients with the old ``ca.pem`` are served until the old authority is retired, which waits for nodes.
+    """
+    async with fleet_of(tmp_path) as fleet:
+        for node in ("gpu-1", "gpu-2"):
+            given = {"node": node, "data_dir": tmp_path / node}
+            fleet.start(fleet.config(enroll=(await fleet.client.enrollment.invite(node)).code, **given))
+            await fleet.until(is_connected, node)
+        await fleet.stop_agents()
+        fleet.start(fleet.config(data_dir=tmp_path / "gpu-1"))
+        before = await fleet.until(lambda node: node.epoch == 2)
+        ca = tmp_path / "server" / "ca.pem"
+        old_ca = ca.read_bytes()
+
+        made = await fleet.client.enrollment.rotate_authority()
+
+        assert [each.node_count for each in made.items] == [0, 2]
+        await _signed_by(fleet, made.items[0].authority_id, 1)
+        linked = await fleet.client.nodes.get("gpu-1")
+        assert (linked.epoch, is_connected(linked)) == (before.epoch, True)
+        assert ca.read_bytes().count(b"BEGIN CERTIFICATE") == 2
+        with pytest.raises(FailedPrecondition, match="gpu-2 still have certificates of an authority before") as caught:
+            await fleet.client.enrollment.retire_authorities()
+        assert (caught.value.reason, caught.value.metadata) == ("AUTHORITY_IN_USE", {"nodes": "gpu-2"})
+        # With the new certificate, by the new name, and one with the old certificate, by the old name.
+        await fleet.stop_agents()
+        for node in ("gpu-1", "gpu-2"):
+            fleet.start(fleet.config(node=node, data_dir=tmp_path / node))
+            await fleet.until(lambda found: found.epoch >= (3 if found.node == "gpu-1" else 2), node)
+        await _signed_by(fleet, made.items[0].authority_id, 2)
+        grpc_at = f"localhost:{fleet.at['grpc'].rpartition(':')[2]}"
+        token = (tmp_path / "server" / "admin.token").read_text().strip()
+        async with Client.connect(grpc_at, token, tls=Tls(ca=old_ca)) as client:
+            assert (await client.tokens.caller()).subject == "admin"
+
+        left = await fleet.client.enrollment.retire_authorities()
+
+        assert [each.authority_id for each in left.items] == [made.items[0].authority_id]
+        async with asyncio.timeout(30):
+            while ca.read_bytes() == old_ca or ca.read_bytes().count(b"BEGIN CERTIFICATE") != 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            while not await _is_served(grpc_at, ca.read_bytes(), token):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        assert not await _is_served(grpc_at, old_ca, token)
+        await fleet.stop_agents()
+        fleet.start(fleet.config(data_dir=tmp_path / "gpu-1"))
+        after = await fleet.client.nodes.get("gpu-1")
+        await fleet.until(lambda node: node.epoch > after.epoch and is_connected(node))
+        kept = tmp_path / "gpu-1" / "identity.json"
+        async with asyncio.timeout(30):
+            while json.loads(kept.read_text())["authorities"] != ca.read_text():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+
+async def _signed_by(fleet: Fleet, authority: str, nodes: int) -> None:
+    """Wait until so many nodes have certificates of an authority."""
+    async with asyncio.timeout(60):
+        while True:
+            known = await fleet.client.enrollment.authorities()
+            if {each.authority_id: each.node_count for each in known.items}.get(authority) == nodes:
+                return
+            await asyncio.sleep(0.1)
+
+
+async def _is_served(address: str, ca: bytes, token: str) -> bool:
+    async with Client.connect(address, token, tls=Tls(ca=ca)) as client:
+        try:
+            await client.tokens.caller(timeout_s=10)
+        except Unavailable:
+            return False
+        return True
 
 
 class Impostor(certificate_pb2_grpc.CertificateServiceServicer):

@@ -30,7 +30,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66ootlights/v1/enrollment.proto\x12\rfootlights.v1\x1a$footlights/http/v1/annotations.proto\x1a\x1e\x66ootlights/v1/permission.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xee\x01\n\x0cNodeIdentity\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x31\n\renrolled_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0crevoked_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12:\n\x16invitation_expire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xab\x01\n\x11InviteNodeRequest\x12\x19\n\x04node\x18\x01 \x01(\tB\x0b\xe2\x41\x01\x02\xf2\xe0\x18\x03\x38\xfd\x01\x12,\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x30\n\nrequest_id\x18\x03 \x01(\tB\x1c\xe2\x41\x01\x01\xf2\xe0\x18\x14\x38\x80\x01R\x0fIdempotency-Key\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"j\n\x12InviteNodeResponse\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x15\n\rinvitation_id\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"}\n\x11RevokeNodeRequest\x12\x19\n\x04node\x18\x01 \x01(\tB\x0b\xe2\x41\x01\x02\xf2\xe0\x18\x03\x38\xfd\x01\x12\x30\n\nrequest_id\x18\x02 \x01(\tB\x1c\xe2\x41\x01\x01\xf2\xe0\x18\x14\x38\x80\x01R\x0fIdempotency-Key\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x32\xa7\x02\n\x11\x45nrollmentService\x12\x8d\x01\n\nInviteNode\x12 .footlights.v1.InviteNodeRequest\x1a!.footlights.v1.InviteNodeResponse\":\x90\x02\x00\xea\xe0\x18\x02@\x01\xba\xe1\x18\x0bnodes.write\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/nodes/{node}:invite:\x01*\x12\x81\x01\n\nRevokeNode\x12 .footlights.v1.RevokeNodeRequest\x1a\x1b.footlights.v1.NodeIdentity\"4\x90\x02\x02\xba\xe1\x18\x0bnodes.write\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/nodes/{node}:revoke:\x01*BU\n\x11\x64\x65v.footlights.v1B\x0f\x45nrollmentProtoP\x01Z-footlights.dev/api/footlights/v1;footlightsv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66ootlights/v1/enrollment.proto\x12\rfootlights.v1\x1a$footlights/http/v1/annotations.proto\x1a\x1e\x66ootlights/v1/permission.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"6\n\x0b\x41uthorities\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.footlights.v1.Authority\"\xac\x01\n\tAuthority\x12\x14\n\x0c\x61uthority_id\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nnode_count\x18\x04 \x01(\x05\x12\x13\n\x0b\x63\x65rtificate\x18\x05 \x01(\t\"\x17\n\x15GetAuthoritiesRequest\"\x95\x01\n\x16RotateAuthorityRequest\x12,\n\x03ttl\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x30\n\nrequest_id\x18\x02 \x01(\tB\x1c\xe2\x41\x01\x01\xf2\xe0\x18\x14\x38\x80\x01R\x0fIdempotency-Key\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"~\n\x18RetireAuthoritiesRequest\x12\x13\n\x05\x66orce\x18\x01 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x30\n\nrequest_id\x18\x02 \x01(\tB\x1c\xe2\x41\x01\x01\xf2\xe0\x18\x14\x38\x80\x01R\x0fIdempotency-Key\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xee\x01\n\x0cNodeIdentity\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x31\n\renrolled_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0crevoked_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12:\n\x16invitation_expire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xab\x01\n\x11InviteNodeRequest\x12\x19\n\x04node\x18\x01 \x01(\tB\x0b\xe2\x41\x01\x02\xf2\xe0\x18\x03\x38\xfd\x01\x12,\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x30\n\nrequest_id\x18\x03 \x01(\tB\x1c\xe2\x41\x01\x01\xf2\xe0\x18\x14\x38\x80\x01R\x0fIdempotency-Key\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"j\n\x12InviteNodeResponse\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x15\n\rinvitation_id\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"}\n\x11RevokeNodeRequest\x12\x19\n\x04node\x18\x01 \x01(\tB\x0b\xe2\x41\x01\x02\xf2\xe0\x18\x03\x38\xfd\x01\x12\x30\n\nrequest_id\x18\x02 \x01(\tB\x1c\xe2\x41\x01\x01\xf2\xe0\x18\x14\x38\x80\x01R\x0fIdempotency-Key\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x32\xc1\x05\n\x11\x45nrollmentService\x12\x8d\x01\n\nInviteNode\x12 .footlights.v1.InviteNodeRequest\x1a!.footlights.v1.InviteNodeResponse\":\x90\x02\x00\xea\xe0\x18\x02@\x01\xba\xe1\x18\x0bnodes.write\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/nodes/{node}:invite:\x01*\x12\x81\x01\n\nRevokeNode\x12 .footlights.v1.RevokeNodeRequest\x1a\x1b.footlights.v1.NodeIdentity\"4\x90\x02\x02\xba\xe1\x18\x0bnodes.write\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/nodes/{node}:revoke:\x01*\x12|\n\x0eGetAuthorities\x12$.footlights.v1.GetAuthoritiesRequest\x1a\x1a.footlights.v1.Authorities\"(\x90\x02\x01\xba\xe1\x18\nnodes.read\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/authorities\x12\x89\x01\n\x0fRotateAuthority\x12%.footlights.v1.RotateAuthorityRequest\x1a\x1a.footlights.v1.Authorities\"3\x90\x02\x00\xba\xe1\x18\x0bnodes.write\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/authorities:rotate:\x01*\x12\x8d\x01\n\x11RetireAuthorities\x12\'.footlights.v1.RetireAuthoritiesRequest\x1a\x1a.footlights.v1.Authorities\"3\x90\x02\x02\xba\xe1\x18\x0bnodes.write\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/authorities:retire:\x01*BU\n\x11\x64\x65v.footlights.v1B\x0f\x45nrollmentProtoP\x01Z-footlights.dev/api/footlights/v1;footlightsv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,6 +38,18 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'footlights.v1.enrollment_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\021dev.footlights.v1B\017EnrollmentProtoP\001Z-footlights.dev/api/footlights/v1;footlightsv1'
+  _globals['_ROTATEAUTHORITYREQUEST'].fields_by_name['ttl']._loaded_options = None
+  _globals['_ROTATEAUTHORITYREQUEST'].fields_by_name['ttl']._serialized_options = b'\342A\001\001'
+  _globals['_ROTATEAUTHORITYREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_ROTATEAUTHORITYREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001\362\340\030\0248\200\001R\017Idempotency-Key'
+  _globals['_ROTATEAUTHORITYREQUEST'].fields_by_name['validate_only']._loaded_options = None
+  _globals['_ROTATEAUTHORITYREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
+  _globals['_RETIREAUTHORITIESREQUEST'].fields_by_name['force']._loaded_options = None
+  _globals['_RETIREAUTHORITIESREQUEST'].fields_by_name['force']._serialized_options = b'\342A\001\001'
+  _globals['_RETIREAUTHORITIESREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_RETIREAUTHORITIESREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001\362\340\030\0248\200\001R\017Idempotency-Key'
+  _globals['_RETIREAUTHORITIESREQUEST'].fields_by_name['validate_only']._loaded_options = None
+  _globals['_RETIREAUTHORITIESREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
   _globals['_INVITENODEREQUEST'].fields_by_name['node']._loaded_options = None
   _globals['_INVITENODEREQUEST'].fields_by_name['node']._serialized_options = b'\342A\001\002\362\340\030\0038\375\001'
   _globals['_INVITENODEREQUEST'].fields_by_name['ttl']._loaded_options = None
@@ -56,14 +68,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENROLLMENTSERVICE'].methods_by_name['InviteNode']._serialized_options = b'\220\002\000\352\340\030\002@\001\272\341\030\013nodes.write\202\323\344\223\002\034\"\027/v1/nodes/{node}:invite:\001*'
   _globals['_ENROLLMENTSERVICE'].methods_by_name['RevokeNode']._loaded_options = None
   _globals['_ENROLLMENTSERVICE'].methods_by_name['RevokeNode']._serialized_options = b'\220\002\002\272\341\030\013nodes.write\202\323\344\223\002\034\"\027/v1/nodes/{node}:revoke:\001*'
-  _globals['_NODEIDENTITY']._serialized_start=248
-  _globals['_NODEIDENTITY']._serialized_end=486
-  _globals['_INVITENODEREQUEST']._serialized_start=489
-  _globals['_INVITENODEREQUEST']._serialized_end=660
-  _globals['_INVITENODERESPONSE']._serialized_start=662
-  _globals['_INVITENODERESPONSE']._serialized_end=768
-  _globals['_REVOKENODEREQUEST']._serialized_start=770
-  _globals['_REVOKENODEREQUEST']._serialized_end=895
-  _globals['_ENROLLMENTSERVICE']._serialized_start=898
-  _globals['_ENROLLMENTSERVICE']._serialized_end=1193
+  _globals['_ENROLLMENTSERVICE'].methods_by_name['GetAuthorities']._loaded_options = None
+  _globals['_ENROLLMENTSERVICE'].methods_by_name['GetAuthorities']._serialized_options = b'\220\002\001\272\341\030\nnodes.read\202\323\344\223\002\021\022\017/v1/authorities'
+  _globals['_ENROLLMENTSERVICE'].methods_by_name['RotateAuthority']._loaded_options = None
+  _globals['_ENROLLMENTSERVICE'].methods_by_name['RotateAuthority']._serialized_options = b'\220\002\000\272\341\030\013nodes.write\202\323\344\223\002\033\"\026/v1/authorities:rotate:\001*'
+  _globals['_ENROLLMENTSERVICE'].methods_by_name['RetireAuthorities']._loaded_options = None
+  _globals['_ENROLLMENTSERVICE'].methods_by_name['RetireAuthorities']._serialized_options = b'\220\002\002\272\341\030\013nodes.write\202\323\344\223\002\033\"\026/v1/authorities:retire:\001*'
+  _globals['_AUTHORITIES']._serialized_start=247
+  _globals['_AUTHORITIES']._serialized_end=301
+  _globals['_AUTHORITY']._serialized_start=304
+  _globals['_AUTHORITY']._serialized_end=476
+  _globals['_GETAUTHORITIESREQUEST']._serialized_start=478
+  _globals['_GETAUTHORITIESREQUEST']._serialized_end=501
+  _globals['_ROTATEAUTHORITYREQUEST']._serialized_start=504
+  _globals['_ROTATEAUTHORITYREQUEST']._serialized_end=653
+  _globals['_RETIREAUTHORITIESREQUEST']._serialized_start=655
+  _globals['_RETIREAUTHORITIESREQUEST']._serialized_end=781
+  _globals['_NODEIDENTITY']._serialized_start=784
+  _globals['_NODEIDENTITY']._serialized_end=1022
+  _globals['_INVITENODEREQUEST']._serialized_start=1025
+  _globals['_INVITENODEREQUEST']._serialized_end=1196
+  _globals['_INVITENODERESPONSE']._serialized_start=1198
+  _globals['_INVITENODERESPONSE']._serialized_end=1304
+  _globals['_REVOKENODEREQUEST']._serialized_start=1306
+  _globals['_REVOKENODEREQUEST']._serialized_end=1431
+  _globals['_ENROLLMENTSERVICE']._serialized_start=1434
+  _globals['_ENROLLMENTSERVICE']._serialized_end=2139
 # @@protoc_insertion_point(module_scope)

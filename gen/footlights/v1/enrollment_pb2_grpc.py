@@ -48,6 +48,21 @@ class EnrollmentServiceStub:
                 request_serializer=footlights_dot_v1_dot_enrollment__pb2.RevokeNodeRequest.SerializeToString,
                 response_deserializer=footlights_dot_v1_dot_enrollment__pb2.NodeIdentity.FromString,
                 _registered_method=True)
+        self.GetAuthorities = channel.unary_unary(
+                '/footlights.v1.EnrollmentService/GetAuthorities',
+                request_serializer=footlights_dot_v1_dot_enrollment__pb2.GetAuthoritiesRequest.SerializeToString,
+                response_deserializer=footlights_dot_v1_dot_enrollment__pb2.Authorities.FromString,
+                _registered_method=True)
+        self.RotateAuthority = channel.unary_unary(
+                '/footlights.v1.EnrollmentService/RotateAuthority',
+                request_serializer=footlights_dot_v1_dot_enrollment__pb2.RotateAuthorityRequest.SerializeToString,
+                response_deserializer=footlights_dot_v1_dot_enrollment__pb2.Authorities.FromString,
+                _registered_method=True)
+        self.RetireAuthorities = channel.unary_unary(
+                '/footlights.v1.EnrollmentService/RetireAuthorities',
+                request_serializer=footlights_dot_v1_dot_enrollment__pb2.RetireAuthoritiesRequest.SerializeToString,
+                response_deserializer=footlights_dot_v1_dot_enrollment__pb2.Authorities.FromString,
+                _registered_method=True)
 
 
 class EnrollmentServiceServicer:
@@ -81,6 +96,41 @@ class EnrollmentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetAuthorities(self, request, context):
+        """Returns the authorities that the certificates of nodes and servers are from.
+
+        Errors: none of its own.
+        Permission: nodes.read.
+        Repeatable: yes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateAuthority(self, request, context):
+        """Makes another authority, which signs from now on. Those before are trusted until they are retired: nodes that are
+        linked renew their certificates at once, others when they come back. Clients that trust a copy of `ca.pem` need the
+        new one before that.
+
+        Errors: AUTHORITY_EXTERNAL, AUTHORITY_IN_USE, REQUEST_ID_REUSED.
+        Permission: nodes.write.
+        Repeatable: with request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetireAuthorities(self, request, context):
+        """Stops trusting all authorities but the newest.
+
+        Errors: AUTHORITY_EXTERNAL, AUTHORITY_IN_USE, REQUEST_ID_REUSED.
+        Permission: nodes.write.
+        Repeatable: yes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EnrollmentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -93,6 +143,21 @@ def add_EnrollmentServiceServicer_to_server(servicer, server):
                     servicer.RevokeNode,
                     request_deserializer=footlights_dot_v1_dot_enrollment__pb2.RevokeNodeRequest.FromString,
                     response_serializer=footlights_dot_v1_dot_enrollment__pb2.NodeIdentity.SerializeToString,
+            ),
+            'GetAuthorities': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAuthorities,
+                    request_deserializer=footlights_dot_v1_dot_enrollment__pb2.GetAuthoritiesRequest.FromString,
+                    response_serializer=footlights_dot_v1_dot_enrollment__pb2.Authorities.SerializeToString,
+            ),
+            'RotateAuthority': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateAuthority,
+                    request_deserializer=footlights_dot_v1_dot_enrollment__pb2.RotateAuthorityRequest.FromString,
+                    response_serializer=footlights_dot_v1_dot_enrollment__pb2.Authorities.SerializeToString,
+            ),
+            'RetireAuthorities': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetireAuthorities,
+                    request_deserializer=footlights_dot_v1_dot_enrollment__pb2.RetireAuthoritiesRequest.FromString,
+                    response_serializer=footlights_dot_v1_dot_enrollment__pb2.Authorities.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -153,6 +218,87 @@ class EnrollmentService:
             '/footlights.v1.EnrollmentService/RevokeNode',
             footlights_dot_v1_dot_enrollment__pb2.RevokeNodeRequest.SerializeToString,
             footlights_dot_v1_dot_enrollment__pb2.NodeIdentity.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAuthorities(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/footlights.v1.EnrollmentService/GetAuthorities',
+            footlights_dot_v1_dot_enrollment__pb2.GetAuthoritiesRequest.SerializeToString,
+            footlights_dot_v1_dot_enrollment__pb2.Authorities.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateAuthority(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/footlights.v1.EnrollmentService/RotateAuthority',
+            footlights_dot_v1_dot_enrollment__pb2.RotateAuthorityRequest.SerializeToString,
+            footlights_dot_v1_dot_enrollment__pb2.Authorities.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetireAuthorities(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/footlights.v1.EnrollmentService/RetireAuthorities',
+            footlights_dot_v1_dot_enrollment__pb2.RetireAuthoritiesRequest.SerializeToString,
+            footlights_dot_v1_dot_enrollment__pb2.Authorities.FromString,
             options,
             channel_credentials,
             insecure,

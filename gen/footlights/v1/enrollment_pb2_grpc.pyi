@@ -55,6 +55,29 @@ class EnrollmentServiceStub:
     Permission: nodes.write.
     Repeatable: yes.
     """
+    GetAuthorities: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.GetAuthoritiesRequest, _enrollment_pb2.Authorities]
+    """Returns the authorities that the certificates of nodes and servers are from.
+
+    Errors: none of its own.
+    Permission: nodes.read.
+    Repeatable: yes.
+    """
+    RotateAuthority: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.RotateAuthorityRequest, _enrollment_pb2.Authorities]
+    """Makes another authority, which signs from now on. Those before are trusted until they are retired: nodes that are
+    linked renew their certificates at once, others when they come back. Clients that trust a copy of `ca.pem` need the
+    new one before that.
+
+    Errors: AUTHORITY_EXTERNAL, AUTHORITY_IN_USE, REQUEST_ID_REUSED.
+    Permission: nodes.write.
+    Repeatable: with request_id.
+    """
+    RetireAuthorities: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.RetireAuthoritiesRequest, _enrollment_pb2.Authorities]
+    """Stops trusting all authorities but the newest.
+
+    Errors: AUTHORITY_EXTERNAL, AUTHORITY_IN_USE, REQUEST_ID_REUSED.
+    Permission: nodes.write.
+    Repeatable: yes.
+    """
 
 @_typing.type_check_only
 class EnrollmentServiceAsyncStub(EnrollmentServiceStub):
@@ -78,6 +101,29 @@ class EnrollmentServiceAsyncStub(EnrollmentServiceStub):
     refused from now on. Its sessions continue on the machine until it is forgotten or invited again.
 
     Errors: NODE_NOT_FOUND, REQUEST_ID_REUSED.
+    Permission: nodes.write.
+    Repeatable: yes.
+    """
+    GetAuthorities: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.GetAuthoritiesRequest, _enrollment_pb2.Authorities]  # type: ignore[assignment]
+    """Returns the authorities that the certificates of nodes and servers are from.
+
+    Errors: none of its own.
+    Permission: nodes.read.
+    Repeatable: yes.
+    """
+    RotateAuthority: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.RotateAuthorityRequest, _enrollment_pb2.Authorities]  # type: ignore[assignment]
+    """Makes another authority, which signs from now on. Those before are trusted until they are retired: nodes that are
+    linked renew their certificates at once, others when they come back. Clients that trust a copy of `ca.pem` need the
+    new one before that.
+
+    Errors: AUTHORITY_EXTERNAL, AUTHORITY_IN_USE, REQUEST_ID_REUSED.
+    Permission: nodes.write.
+    Repeatable: with request_id.
+    """
+    RetireAuthorities: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.RetireAuthoritiesRequest, _enrollment_pb2.Authorities]  # type: ignore[assignment]
+    """Stops trusting all authorities but the newest.
+
+    Errors: AUTHORITY_EXTERNAL, AUTHORITY_IN_USE, REQUEST_ID_REUSED.
     Permission: nodes.write.
     Repeatable: yes.
     """
@@ -113,6 +159,47 @@ class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
         refused from now on. Its sessions continue on the machine until it is forgotten or invited again.
 
         Errors: NODE_NOT_FOUND, REQUEST_ID_REUSED.
+        Permission: nodes.write.
+        Repeatable: yes.
+        """
+
+    @_abc_1.abstractmethod
+    def GetAuthorities(
+        self,
+        request: _enrollment_pb2.GetAuthoritiesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_enrollment_pb2.Authorities, _abc.Awaitable[_enrollment_pb2.Authorities]]:
+        """Returns the authorities that the certificates of nodes and servers are from.
+
+        Errors: none of its own.
+        Permission: nodes.read.
+        Repeatable: yes.
+        """
+
+    @_abc_1.abstractmethod
+    def RotateAuthority(
+        self,
+        request: _enrollment_pb2.RotateAuthorityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_enrollment_pb2.Authorities, _abc.Awaitable[_enrollment_pb2.Authorities]]:
+        """Makes another authority, which signs from now on. Those before are trusted until they are retired: nodes that are
+        linked renew their certificates at once, others when they come back. Clients that trust a copy of `ca.pem` need the
+        new one before that.
+
+        Errors: AUTHORITY_EXTERNAL, AUTHORITY_IN_USE, REQUEST_ID_REUSED.
+        Permission: nodes.write.
+        Repeatable: with request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def RetireAuthorities(
+        self,
+        request: _enrollment_pb2.RetireAuthoritiesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_enrollment_pb2.Authorities, _abc.Awaitable[_enrollment_pb2.Authorities]]:
+        """Stops trusting all authorities but the newest.
+
+        Errors: AUTHORITY_EXTERNAL, AUTHORITY_IN_USE, REQUEST_ID_REUSED.
         Permission: nodes.write.
         Repeatable: yes.
         """

@@ -341,6 +341,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     CERTIFICATE_INVALID: _ErrorReason.ValueType  # 163
     """The certificate is of another cluster, was replaced by a later enrollment, or has expired. Invite the node again."""
+    AUTHORITY_IN_USE: _ErrorReason.ValueType  # 164
+    """A node still has a certificate of the authority that was to be retired. Let its agent link, which renews it; revoke
+    it, if it is gone; or use force. Or there are as many authorities as there may be: retire some.
+    """
+    AUTHORITY_EXTERNAL: _ErrorReason.ValueType  # 165
+    """The authority is the operator's, from files, and is replaced there. Restart the servers with other files."""
     VIEWER_NOT_FOUND: _ErrorReason.ValueType  # 151
     """The session has no viewer with this id. List its viewers; a grant that was not used yet is none."""
     VIEWER_DISCONNECTED: _ErrorReason.ValueType  # 152
@@ -669,6 +675,12 @@ it was enrolled with, at the listener for agents.
 """
 CERTIFICATE_INVALID: ErrorReason.ValueType  # 163
 """The certificate is of another cluster, was replaced by a later enrollment, or has expired. Invite the node again."""
+AUTHORITY_IN_USE: ErrorReason.ValueType  # 164
+"""A node still has a certificate of the authority that was to be retired. Let its agent link, which renews it; revoke
+it, if it is gone; or use force. Or there are as many authorities as there may be: retire some.
+"""
+AUTHORITY_EXTERNAL: ErrorReason.ValueType  # 165
+"""The authority is the operator's, from files, and is replaced there. Restart the servers with other files."""
 VIEWER_NOT_FOUND: ErrorReason.ValueType  # 151
 """The session has no viewer with this id. List its viewers; a grant that was not used yet is none."""
 VIEWER_DISCONNECTED: ErrorReason.ValueType  # 152

@@ -4,12 +4,16 @@ An identity is a URI in a certificate: ``footlights://CLUSTER/node/NAME/ENROLLME
 ``footlights://CLUSTER/replica`` of a control plane's process. Servers have the DNS name `SERVER_NAME` as well, which no
 other certificate of the authority has: a client that trusts the authority needs no more to know that it talks to the
 control plane, at whatever address.
+
+Of several authorities of one cluster, each but the first has a label, which stands before that name in the certificates
+that it gives to servers. So a client that asks for one name or the other is shown the certificate that it can verify.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
+import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -39,6 +43,7 @@ SLACK: Final = timedelta(minutes=5)
 MAX_REQUEST_BYTES: Final = 4096
 
 _IDENTITY: Final = re.compile(r"footlights://([^/]+)/(?:node/([^/]+)/([^/]+)|(replica))")
+_LABEL: Final = re.compile(r"a[0-9a-f]{12}")
 _PEM: Final = serialization.Encoding.PEM
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 
@@ -52,6 +57,8 @@ class CertificateIdentity:
     """Empty for a process of the control plane itself."""
     enrollment: str
     expire_time: datetime
+    authority: str
+    """The ``key_id`` of the authority that signed it; empty where it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +88,13 @@ class Authority:
         self._issuer, self._chain, self._key = certificates[0], tuple(certificates), key
 
     @classmethod
-    def create(cls, cluster: str, now: datetime) -> Authority:
-        """Make a new authority that signs itself."""
+    def create(cls, cluster: str, now: datetime, label: str = "", life: timedelta = LIFE) -> Authority:
+        """Make a new authority that signs itself; ``label`` tells it from others of its cluster: ``new_label()``."""
         key = ec.generate_private_key(ec.SECP256R1())
-        name = Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Footlights {cluster}"[:64])])
+        attributes = [x509.NameAttribute(NameOID.COMMON_NAME, f"Footlights {cluster}"[:64])]
+        if label:
+            attributes.append(x509.NameAttribute(NameOID.DN_QUALIFIER, label))
+        name = Name(attributes)
         public = key.public_key()
         builder = (
             x509.CertificateBuilder()
@@ -93,7 +103,7 @@ class Authority:
             .public_key(public)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - SLACK)
-            .not_valid_after(now + LIFE)
+            .not_valid_after(now + life)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_usage(signs=True), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
@@ -143,6 +153,23 @@ class Authority:
         return b"".join(each.public_bytes(_PEM) for each in self._chain)
 
     @property
+    def key_id(self) -> str:
+        """What identifies its key."""
+        return x509.SubjectKeyIdentifier.from_public_key(self._issuer.public_key()).digest.hex()
+
+    @property
+    def server_name(self) -> str:
+        """The name that its certificates of servers have, and those of no other authority."""
+        found = self._issuer.subject.get_attributes_for_oid(NameOID.DN_QUALIFIER)
+        label = str(found[0].value) if found else ""
+        return f"{label}.{SERVER_NAME}" if _LABEL.fullmatch(label) else SERVER_NAME
+
+    @property
+    def begin_time(self) -> datetime:
+        """When it was made."""
+        return self._issuer.not_valid_before_utc
+
+    @property
     def key(self) -> bytes:
         """Its private key, PEM."""
         return _private_pem(self._key)
@@ -167,11 +194,11 @@ class Authority:
     def server_certificate(self, cluster: str, names: Sequence[str], *, now: datetime, ttl_s: float) -> KeyPair:
         """Make a key and a certificate for a process of the control plane, which is reached at ``names``."""
         key = ec.generate_private_key(ec.SECP256R1())
-        known = [x509.UniformResourceIdentifier(f"footlights://{cluster}/replica"), x509.DNSName(SERVER_NAME)]
+        known = x509.UniformResourceIdentifier(f"footlights://{cluster}/replica")
         chain = self._sign(
             key.public_key(),
             SERVER_NAME,
-            [*known, *map(_name, dict.fromkeys(names))],
+            [known, *map(_name, dict.fromkeys([self.server_name, *names]))],
             now=now,
             ttl_s=ttl_s,
             purposes=[ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH],
@@ -209,6 +236,11 @@ class Authority:
         return made.public_bytes(_PEM) + self.certificates
 
 
+def new_label() -> str:
+    """Return a label for an authority."""
+    return f"a{secrets.token_hex(6)}"
+
+
 def new_key() -> tuple[bytes, bytes]:
     """Return a new private key (PEM) and a signing request for it (DER)."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -227,8 +259,20 @@ def identity_of(certificate: bytes) -> CertificateIdentity | None:
     matches = [match for uri in uris if (match := _IDENTITY.fullmatch(uri)) is not None]
     if len(matches) != 1:
         return None
+    try:
+        issuer = found.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier or b""
+    except x509.ExtensionNotFound:
+        issuer = b""
     cluster, node, enrollment, _ = matches[0].groups()
-    return CertificateIdentity(cluster, node or "", enrollment or "", found.not_valid_after_utc)
+    return CertificateIdentity(cluster, node or "", enrollment or "", found.not_valid_after_utc, issuer.hex())
+
+
+def is_of_newest(chain: bytes, authorities: bytes) -> bool:
+    """Return whether a certificate is signed by the first one of authorities; PEM. Raises ValueError: one is none."""
+    signer = x509.load_pem_x509_certificates(authorities)[0]
+    known = x509.SubjectKeyIdentifier.from_public_key(signer.public_key()).digest.hex()
+    identity = identity_of(chain)
+    return identity is not None and identity.authority == known
 
 
 def _requested_key(request: bytes) -> ec.EllipticCurvePublicKey:

@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 import footlights
-from footlights.cli.commands import apps, certify, db, firewall, keys, nodes, serve, sessions, simulate, tokens
+from footlights.cli.commands import (
+    apps,
+    authorities,
+    certify,
+    db,
+    firewall,
+    keys,
+    nodes,
+    serve,
+    sessions,
+    simulate,
+    tokens,
+)
 from footlights.cli.exits import HELP, exiting
 from footlights.cli.local import up
 from footlights.cli.secret_files import read_secret_files
@@ -59,6 +71,7 @@ firewall.register(app)
 app.add_typer(apps.app, name="apps")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(nodes.app, name="nodes")
+app.add_typer(authorities.app, name="authorities")
 app.add_typer(apps.profiles_app, name="profiles")
 app.add_typer(tokens.app, name="tokens")
 simulate.register(app)

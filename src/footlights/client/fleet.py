@@ -104,6 +104,27 @@ class Enrollment:
             request.ttl.CopyFrom(times.duration(ttl_s))
         return await self._connection.call(self._stub.InviteNode, request, enrollment_pb2.InviteNodeResponse, options)
 
+    async def authorities(self, **options: Unpack[CallOptions]) -> enrollment_pb2.Authorities:
+        """Return the authorities that certificates are from, the newest first."""
+        request = enrollment_pb2.GetAuthoritiesRequest()
+        return await self._connection.call(self._stub.GetAuthorities, request, enrollment_pb2.Authorities, options)
+
+    async def rotate_authority(
+        self, ttl_s: float | None = None, **options: Unpack[WriteOptions]
+    ) -> enrollment_pb2.Authorities:
+        """Make another authority, which can sign for ``ttl_s`` seconds, ten years if that is None."""
+        request = enrollment_pb2.RotateAuthorityRequest()
+        if ttl_s is not None:
+            request.ttl.CopyFrom(times.duration(ttl_s))
+        return await self._connection.call(self._stub.RotateAuthority, request, enrollment_pb2.Authorities, options)
+
+    async def retire_authorities(
+        self, *, force: bool = False, **options: Unpack[WriteOptions]
+    ) -> enrollment_pb2.Authorities:
+        """Trust the newest authority alone; ``force``: although nodes have certificates of another one."""
+        request = enrollment_pb2.RetireAuthoritiesRequest(force=force)
+        return await self._connection.call(self._stub.RetireAuthorities, request, enrollment_pb2.Authorities, options)
+
     async def revoke(self, node: str, **options: Unpack[WriteOptions]) -> enrollment_pb2.NodeIdentity:
         """Revoke a node's certificates, tokens and invitation; its link ends at once."""
         request = enrollment_pb2.RevokeNodeRequest(node=node)

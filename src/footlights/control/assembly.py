@@ -27,8 +27,8 @@ from footlights.control.call.pipeline import Pipeline
 from footlights.control.call.registry import Registry, Service
 from footlights.control.call.sealed import Sealer
 from footlights.control.clock import CautiousClock, DatabaseClock, utc_now
+from footlights.control.credentials.authorities import authorities
 from footlights.control.credentials.cluster_keys import KeyRotation, token_key
-from footlights.control.credentials.issuing import authority
 from footlights.control.dispatch.identity import DuplicateIdentities
 from footlights.control.dispatch.log_streams import LogStreams
 from footlights.control.dispatch.node_addresses import NodeAddresses
@@ -261,7 +261,7 @@ async def assemble(
     clock.read(await store.read(database_time.of_the_server))
     newest = await store.read(database_time.newest)
     cautious = CautiousClock(clock, monotonic, newest=newest, file=settings.data_dir / "clock")
-    cluster, digests, issuer = await _open_database(settings, store, key, now=clock())
+    cluster, digests, issuer = await _open_database(settings, store, key, certificate, now=clock())
     proofs = partial(replica_proofs, key.keys("replicas"))
 
     # What all rooms share.
@@ -425,7 +425,16 @@ async def assemble(
         )
         handlers: tuple[object, ...] = (
             TokenService(store, writes, authenticator, digests, clock, sealer=sealer),
-            EnrollmentService(writes, signals, key=digests, box=box, clock=clock, forget=authenticator.forget_subject),
+            EnrollmentService(
+                store,
+                writes,
+                signals,
+                key=digests,
+                box=box,
+                clock=clock,
+                forget=authenticator.forget_subject,
+                authorities=issuer.authorities,
+            ),
             NodeService(store, writes, signals, guard, clock, sealer=sealer),
             profiles,
             applications,
@@ -493,7 +502,7 @@ def _served(settings: ServerSettings, own: ServerCertificate | None) -> Path | N
 
 
 async def _open_database(
-    settings: ServerSettings, store: Store, key: ClusterKey, *, now: datetime
+    settings: ServerSettings, store: Store, key: ClusterKey, own: ServerCertificate | None, *, now: datetime
 ) -> tuple[str, bytes, Issuer]:
     """Return the cluster's id, the key of tokens' digests, and what certificates are made with.
 
@@ -501,11 +510,11 @@ async def _open_database(
     """
     cluster = await store.write(lambda tx: cluster_id(tx, ids.new_id()))
     digests = await token_key(store, key, now=now)
-    signer = await authority(store, key.box(), settings, cluster, now=now)
+    known = await authorities(store, key.box(), settings, cluster, now=now) if own is None else own.authorities
     await ensure_first(store, digests, settings.data_dir / "admin.token", now=now)
     if not store.shared:
         await store.write(node_rows.disconnect_all)
-    return cluster, digests, Issuer(signer, cluster, settings.certificate_ttl_s)
+    return cluster, digests, Issuer(known, cluster, settings.certificate_ttl_s)
 
 
 def _service(name: str, handlers: object, *, strict: bool = True, anonymous: Caller | None = None) -> Service:

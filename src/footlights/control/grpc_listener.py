@@ -190,19 +190,20 @@ def _credentials(
     """Return what a listener serves TLS with; None where it serves none."""
     mutual = settings.is_mutual(setting)
     if certificate is not None and (mutual or settings.needs_certificate):
-        shown = certificate
-        known = shown.current
+        process = certificate
+        known = process.shown
 
         def configuration() -> grpc.ServerCertificateConfiguration:
-            roots = shown.authorities if mutual else None
-            return grpc.ssl_server_certificate_configuration([(known.key, known.chain)], roots)
+            # Of several that have the name that a client asks for, and for one that asks for none, it is the first.
+            pairs = [(pair.key, pair.chain) for pair in known.pairs]
+            return grpc.ssl_server_certificate_configuration(pairs, known.trusted if mutual else None)
 
         def renewed() -> grpc.ServerCertificateConfiguration | None:
             # Asked at each handshake.
             nonlocal known
-            if shown.current is known:
+            if process.shown is known:
                 return None
-            known = shown.current
+            known = process.shown
             return configuration()
 
         return grpc.dynamic_ssl_server_credentials(

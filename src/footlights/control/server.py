@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from footlights.control.credentials.issuing import ServerCertificate
+    from footlights.control.credentials.issuing import ServerCertificate, Shown
     from footlights.control.settings import ServerSettings
 
 log = structlog.get_logger(__name__)
@@ -133,6 +133,8 @@ class _Listeners:
         """Bind those of HTTP. Raises FailedPrecondition where an address cannot be listened on."""
         self._certificate, self._is_own = certificate, settings.needs_certificate
         self._settings = settings
+        self._used: Shown | None = None
+        """What HTTP serves with, where that is the process's own."""
         self._http: dict[str, HttpListener] = {}
         self._grpc: dict[str, GrpcListener] = {}
         for name in ("http", "admin") if settings.admin_listen else ("http",):
@@ -187,10 +189,12 @@ class _Listeners:
 
     async def _renew(self) -> None:
         """Renew the certificate of this process where it is due. Listeners of gRPC ask for it at each handshake."""
-        if await asyncio.to_thread(self._certificate.renew) and self._is_own:
+        await asyncio.to_thread(self._certificate.renew)
+        if self._is_own and self._certificate.shown is not self._used:
             self._use_certificate()
 
     def _use_certificate(self) -> None:
+        self._used = self._certificate.shown
         for http in self._http.values():
             http.use_certificate(self._certificate.certificate, self._certificate.key)
 

@@ -1,4 +1,4 @@
-"""Enrollment and revocation, over the pipeline (`enrollment`, `issuing`)."""
+"""Enrollment and revocation, over the pipeline (`enrollment`, `issuing`, `credentials.authorities`)."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_an_invited_agent_gets_a_certificate_of_its_node(inviting: Control
     assert identity.node == "gpu-1"
     leaf, issuer = x509.load_pem_x509_certificates(certificate.chain)
     leaf.verify_directly_issued_by(issuer)
-    assert certificate.authorities == inviting.plane.issuer.authority.certificates
+    assert certificate.authorities == inviting.plane.issuer.authorities.certificates
 
 
 async def test_an_invitation_is_used_once(inviting: Control) -> None:
@@ -249,7 +249,7 @@ async def test_revoking_twice_keeps_the_first_time(plane: Control) -> None:
 
 async def test_the_authority_outlives_a_restart(inviting: Control) -> None:
     """It is in the database, sealed; its certificate is in the data directory, for clients to trust."""
-    authority = inviting.plane.issuer.authority
+    authority = inviting.plane.issuer.authorities.newest
     published = (inviting.settings.data_dir / "ca.pem").read_bytes()
     database = b"".join(path.read_bytes() for path in inviting.settings.data_dir.glob("footlights.db*"))
 

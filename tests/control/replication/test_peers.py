@@ -14,6 +14,7 @@ from footlights.agent.v1 import agent_pb2
 from footlights.replica.v1 import replica_pb2
 
 from footlights.auth.authority import Authority
+from footlights.control.credentials.authorities import Authorities
 from footlights.control.credentials.issuing import ServerCertificate
 from footlights.control.dispatch.log_streams import LogStreams
 from footlights.control.dispatch.registry import LinkRegistry
@@ -90,7 +91,9 @@ async def test_replicas_prove_themselves_by_certificates(tmp_path: Path, alone: 
     """At a listener for replicas alone, whose address says so; each has a key of its own, and one authority."""
     authority = Authority.create("c", datetime.now(UTC))
     one, two = (
-        ServerCertificate(authority, "c", [], directory=_directory(tmp_path / name), clock=lambda: datetime.now(UTC))
+        ServerCertificate(
+            Authorities([authority]), "c", [], directory=_directory(tmp_path / name), clock=lambda: datetime.now(UTC)
+        )
         for name in ("one", "two")
     )
     asking = peers(alone, membership(alone, "me"), mutual=one)
@@ -252,7 +255,9 @@ async def test_a_listener_for_replicas_may_come_while_others_have_none(
     """
     authority = Authority.create("c", datetime.now(UTC))
     one, two = (
-        ServerCertificate(authority, "c", [], directory=_directory(tmp_path / name), clock=lambda: datetime.now(UTC))
+        ServerCertificate(
+            Authorities([authority]), "c", [], directory=_directory(tmp_path / name), clock=lambda: datetime.now(UTC)
+        )
         for name in ("one", "two")
     )
     plain, own = grpc.aio.server(), grpc.aio.server()

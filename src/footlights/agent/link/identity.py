@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import grpc
 import structlog
 
 from footlights.agent.v1.certificate_pb2 import Certificate, CertificateRequest
-from footlights.auth.authority import KeyPair, identity_of, new_key
+from footlights.auth.authority import KeyPair, identity_of, is_of_newest, new_key
 from footlights.errors import FailedPrecondition, LocalReason
 from footlights.linux.files import replace_file
 
@@ -49,6 +49,8 @@ class LinkIdentity:
         self._enrolled = _load(path)
         self._asked: bytes | None = None
         """The key of the signing request that is under way."""
+        self._outdated = False
+        """Whether the control plane has another authority than the one that signed the certificate."""
         if self._enrolled is not None and (owner := _node(self._enrolled)) != node:
             raise _unusable(path, f"is that of node {owner!r}, and this agent is {node!r}")
 
@@ -59,8 +61,8 @@ class LinkIdentity:
 
     @property
     def is_due(self) -> bool:
-        """Whether two thirds of the certificate's life are over, so that another one should be asked for."""
-        return self._enrolled is not None and self._enrolled.pair.is_due(self._now())
+        """Whether another certificate should be asked for: two thirds of its life are over, or its authority is."""
+        return self._enrolled is not None and (self._outdated or self._enrolled.pair.is_due(self._now()))
 
     def request(self) -> CertificateRequest:
         """Make a new key, and ask for a certificate for it."""
@@ -68,11 +70,21 @@ class LinkIdentity:
         return CertificateRequest(signing_request=request)
 
     def take(self, certificate: Certificate) -> None:
-        """Keep the certificate that was asked for; the next link is opened with it. Blocks on the disk."""
-        if self._asked is None or self._enrolled is None:
+        """Keep the certificate that was asked for; the next link is opened with it. Blocks on the disk.
+
+        Without a certificate it says whom to trust from now on: another one is asked for where that one's authority has
+        changed.
+        """
+        if self._enrolled is None:
             return
-        self.keep(self._asked, certificate, self._enrolled.invitation_id)
-        self._asked = None
+        if not certificate.chain:
+            known = certificate.authorities
+            self._outdated = not is_of_newest(self._enrolled.chain.encode(), known)
+            if known.decode() != self._enrolled.authorities:
+                self._write(replace(self._enrolled, authorities=known.decode()))
+        elif self._asked is not None:
+            self.keep(self._asked, certificate, self._enrolled.invitation_id)
+            self._asked, self._outdated = None, False
 
     def keep(self, key: bytes, certificate: Certificate, invitation_id: str) -> None:
         """Keep a key and its certificate. Blocks on the disk."""
@@ -84,9 +96,12 @@ class LinkIdentity:
             certificate.server_name,
             invitation_id,
         )
+        self._write(enrolled)
+        _log.info("certificate_kept", expire_time=enrolled.pair.times[1].isoformat())
+
+    def _write(self, enrolled: Enrolled) -> None:
         replace_file(self._path, json.dumps(asdict(enrolled)).encode())
         self._enrolled = enrolled
-        _log.info("certificate_kept", expire_time=enrolled.pair.times[1].isoformat())
 
     def target(self, server: str) -> str:
         """Return where a link is opened to a control plane at ``server``."""

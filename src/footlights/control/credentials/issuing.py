@@ -1,104 +1,128 @@
-"""The control plane's certificate authority, and the certificate that this process has of it.
-
-The authority is the operator's (``ca_cert``, ``ca_key``), or one that the first process makes and the database keeps,
-sealed under the cluster key, for all replicas.
-"""
+"""The certificates that a process of the control plane proves itself with: one of each authority that is trusted."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
+import threading
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
 from footlights import ids
-from footlights.auth.authority import Authority, KeyPair
+from footlights.auth.authority import SERVER_NAME, KeyPair
+from footlights.control.credentials.authorities import authorities
 from footlights.control.credentials.cluster_keys import token_key
 from footlights.linux.files import replace_file
-from footlights.store.cluster import sealed_values
 from footlights.store.cluster.revisions import cluster_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
-    from footlights.auth.secrets import Box, ClusterKey
+    from footlights.auth.authority import Authority
+    from footlights.auth.secrets import ClusterKey
+    from footlights.control.credentials.authorities import Authorities
     from footlights.control.settings import ServerSettings
-    from footlights.store import Store, Transaction
+    from footlights.store import Store
 
 log = structlog.get_logger(__name__)
 
-PERIOD_S = 60.0
-"""How often it is looked whether a certificate is due."""
+PERIOD_S = 5.0
+"""How often it is looked whether a certificate is due, or an authority has come or gone."""
 TTL_S = 30 * 86_400.0
 """Of what a process serves with. A running process renews it; one that was off makes a new one when it starts."""
-
-_NAME = "authority"
-
-
-async def authority(store: Store, box: Box, settings: ServerSettings, cluster: str, *, now: datetime) -> Authority:
-    """Return the authority, and write its certificates to ``ca.pem`` in the data directory, for clients to trust.
-
-    Raises InvalidArgument where the operator's files are none.
-    """
-    if settings.ca_cert is not None and settings.ca_key is not None:
-        found = await asyncio.to_thread(Authority.read, settings.ca_cert, settings.ca_key)
-    else:
-        found = await _own(store, box, cluster, now=now)
-    await asyncio.to_thread(_publish, settings.data_dir / "ca.pem", found.certificates)
-    return found
 
 
 class ServerCertificate:
     """What this process proves itself with to agents and other replicas, and serves with where it has no other one.
 
-    It is kept in files of the data directory, for what reads files, and renewed in time.
+    The one of the oldest authority, which everybody knows, is kept in files of the data directory, for what reads
+    files. All are renewed in time.
     """
 
     def __init__(
-        self, issuer: Authority, cluster: str, names: Sequence[str], *, directory: Path, clock: Callable[[], datetime]
+        self,
+        authorities: Authorities,
+        cluster: str,
+        names: Sequence[str],
+        *,
+        directory: Path,
+        clock: Callable[[], datetime],
     ) -> None:
-        self._issuer, self._cluster, self._names, self._clock = issuer, cluster, tuple(names), clock
+        self._authorities, self._cluster, self._names, self._clock = authorities, cluster, tuple(names), clock
         self.certificate, self.key = directory / "server.crt", directory / "server.key"
-        self._current = self._make()
+        self._lock = threading.Lock()
+        """Those that shake hands ask, in threads of gRPC."""
+        self._shown = self._make({})
 
     @property
-    def authorities(self) -> bytes:
-        """What the certificates of nodes and of other replicas must lead to, PEM."""
-        return self._issuer.certificates
+    def authorities(self) -> Authorities:
+        """What the certificates of nodes and of other replicas lead to."""
+        return self._authorities
+
+    @property
+    def shown(self) -> Shown:
+        """What is shown and trusted now; another object whenever it has changed. Made for new authorities at once."""
+        if self._shown.trusted != self._authorities.certificates:
+            self.renew()
+        return self._shown
 
     @property
     def current(self) -> KeyPair:
-        """The newest one."""
-        return self._current
+        """That of the oldest authority."""
+        return self.shown.pairs[0]
 
-    def renew(self) -> bool:
-        """Make a new one where two thirds of the life of the newest are over; return whether it was done."""
-        if not self._current.is_due(self._clock()):
-            return False
-        self._current = self._make()
-        log.info("server_certificate_renewed", expire_time=self._current.times[1].isoformat())
-        return True
+    def renew(self) -> None:
+        """Make what is due, two thirds of its life being over, and what new authorities ask for. Blocks on the disk."""
+        with self._lock:
+            before, trusted = self._shown, self._authorities.certificates
+            good = {each: pair for each, pair in before.by_authority.items() if not pair.is_due(self._clock())}
+            if before.trusted == trusted and len(good) == len(before.by_authority):
+                return
+            # That of the oldest one has a name more.
+            self._shown = self._make(good if before.trusted == trusted else {})
+            log.info("server_certificate_renewed", expire_time=self._shown.pairs[0].times[1].isoformat())
 
-    def _make(self) -> KeyPair:
-        pair = self._issuer.server_certificate(self._cluster, self._names, now=self._clock(), ttl_s=TTL_S)
-        replace_file(self.key, pair.key)
-        replace_file(self.certificate, pair.chain, mode=0o644)
-        return pair
+    def _make(self, good: Mapping[str, KeyPair]) -> Shown:
+        known = self._authorities
+        made = {each.key_id: good.get(each.key_id) or self._of(each) for each in reversed(known.all)}
+        shown = Shown(made, known.certificates)
+        replace_file(self.key, shown.pairs[0].key)
+        replace_file(self.certificate, shown.pairs[0].chain, mode=0o644)
+        return shown
+
+    def _of(self, authority: Authority) -> KeyPair:
+        names = (SERVER_NAME, *self._names) if authority is self._authorities.oldest else self._names
+        return authority.server_certificate(self._cluster, names, now=self._clock(), ttl_s=TTL_S)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """What a process shows of itself, and trusts of others, at one time."""
+
+    by_authority: Mapping[str, KeyPair]
+    """By the ``key_id`` of the authority, that of the oldest first."""
+    trusted: bytes
+    """The certificates of all authorities, PEM."""
+
+    @property
+    def pairs(self) -> tuple[KeyPair, ...]:
+        """That of the oldest authority first."""
+        return tuple(self.by_authority.values())
 
 
 async def server_certificate(
     store: Store, key: ClusterKey, settings: ServerSettings, clock: Callable[[], datetime]
 ) -> ServerCertificate:
-    """Make the certificate of this process. Raises as ``token_key`` and ``authority`` do."""
+    """Make the certificate of this process. Raises as ``token_key`` and ``authorities`` do."""
     await token_key(store, key, now=clock())
     cluster = await store.write(lambda tx: cluster_id(tx, ids.new_id()))
-    issuer = await authority(store, key.box(), settings, cluster, now=clock())
-    made = partial(ServerCertificate, issuer, cluster, names(settings), directory=settings.data_dir, clock=clock)
+    known = await authorities(store, key.box(), settings, cluster, now=clock())
+    made = partial(ServerCertificate, known, cluster, names(settings), directory=settings.data_dir, clock=clock)
     return await asyncio.to_thread(made)
 
 
@@ -111,26 +135,6 @@ def names(settings: ServerSettings) -> list[str]:
     found += [_host(each) for each in (public, settings.peer_address, settings.agents_address, *addresses)]
     known = dict.fromkeys(map(_as_in_certificates, [*found, *settings.tls_names]))
     return [each for each in known if each and each not in ("0.0.0.0", "::")]  # noqa: S104
-
-
-async def _own(store: Store, box: Box, cluster: str, *, now: datetime) -> Authority:
-    sealed = await store.read(lambda tx: sealed_values.secret(tx, _NAME))
-    if sealed is None:
-        fresh = await asyncio.to_thread(Authority.create, cluster, now)
-        text = json.dumps({"certificates": fresh.certificates.decode(), "key": fresh.key.decode()}).encode()
-
-        def keep(tx: Transaction) -> bytes:
-            # Of several processes that start at once, all use the first one's.
-            return sealed_values.keep_secret(tx, _NAME, box.seal(text, _NAME.encode()), now=now)
-
-        sealed = await store.write(keep)
-    kept = json.loads(box.open(sealed, _NAME.encode()))
-    return Authority.load(kept["certificates"].encode(), kept["key"].encode())
-
-
-def _publish(path: Path, certificates: bytes) -> None:
-    if not path.exists() or path.read_bytes() != certificates:
-        replace_file(path, certificates, mode=0o644)
 
 
 def _host(text: str) -> str:

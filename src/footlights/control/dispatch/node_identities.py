@@ -11,14 +11,13 @@ import asyncio
 import hmac
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
 from footlights import errors, ids
 from footlights.agent.v1 import certificate_pb2
 from footlights.auth import invitations
-from footlights.auth.authority import SERVER_NAME
 from footlights.control.call.context import peer_address
 from footlights.store.cluster.sealed_values import INVITATION
 from footlights.store.coalescing import Coalescer
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from footlights.auth.authority import Authority, CertificateIdentity
     from footlights.auth.secrets import Box
     from footlights.control.call.context import Call
+    from footlights.control.credentials.authorities import Authorities
     from footlights.control.dispatch.link import AgentLink
     from footlights.control.dispatch.registry import LinkRegistry
     from footlights.control.signals import Signals
@@ -52,16 +52,25 @@ RENEWALS_S = 30.0
 class Issuer:
     """What certificates of nodes are made with."""
 
-    authority: Authority
+    authorities: Authorities
     cluster: str
     ttl_s: float
 
-    def chain(self, request: bytes, node: str, enrollment: str, now: datetime) -> tuple[bytes, datetime]:
-        """Return a certificate chain and when it expires. Raises InvalidArgument that names ``signing_request``."""
-        signed = self.authority.node_certificate(
+    def issue(self, request: bytes, node: str, enrollment: str, now: datetime) -> Issued:
+        """Return a certificate for the key of a request. Raises InvalidArgument that names ``signing_request``."""
+        authority = self.authorities.newest
+        signed = authority.node_certificate(
             request, cluster=self.cluster, node=node, enrollment=enrollment, now=now, ttl_s=self.ttl_s
         )
-        return signed, min(now + timedelta(seconds=self.ttl_s), self.authority.expire_time)
+        return Issued(signed, min(now + timedelta(seconds=self.ttl_s), authority.expire_time), authority)
+
+
+class Issued(NamedTuple):
+    """A certificate of a node."""
+
+    chain: bytes
+    expire_time: datetime
+    authority: Authority
 
 
 class _Held:
@@ -69,6 +78,8 @@ class _Held:
 
     def __init__(self, link: AgentLink, shown: CertificateIdentity) -> None:
         self.epoch, self.enrollment = link.epoch, shown.enrollment
+        self.told = b""
+        """The authorities that it was told to trust, over this link."""
         self._expire_time = shown.expire_time
         self._asked = -RENEWALS_S
 
@@ -79,9 +90,9 @@ class _Held:
         self._asked = now_s
         return True
 
-    def renewed(self, expire_time: datetime) -> None:
-        """Note until when its newest certificate is good."""
-        self._expire_time = expire_time
+    def renewed(self, expire_time: datetime, told: bytes) -> None:
+        """Note until when its newest certificate is good, and what it was told to trust."""
+        self._expire_time, self.told = expire_time, told
 
     def is_over(self, enrollment: str | None, now: datetime) -> bool:
         """Say whether it is void: its node has another enrollment, or its time is over."""
@@ -114,8 +125,8 @@ class NodeIdentities:
         """Note where agents open links with a certificate: ``HOST:PORT``, or ``:PORT`` of the host that they know."""
         self._address = address
 
-    def certificate(self, chain: bytes) -> certificate_pb2.Certificate:
-        """Return what an agent needs to open links with a certificate.
+    def certificate(self, issued: Issued | None) -> certificate_pb2.Certificate:
+        """Return what an agent needs to open links with a certificate; None: with the one that it has.
 
         Raises FailedPrecondition where there is no listener for that.
         """
@@ -125,10 +136,10 @@ class NodeIdentities:
                 "--agents-listen, as in --agents-listen 0.0.0.0:50052."
             )
         return certificate_pb2.Certificate(
-            chain=chain,
-            authorities=self._issuer.authority.certificates,
+            chain=b"" if issued is None else issued.chain,
+            authorities=self._issuer.authorities.certificates,
             address=self._address,
-            server_name=SERVER_NAME,
+            server_name="" if issued is None else issued.authority.server_name,
         )
 
     async def admit(self, node: str, call: Call) -> None:
@@ -177,16 +188,19 @@ class NodeIdentities:
             log.warning("renewal_refused", node=link.node)
             return
         now = self._clock()
-        chain, expire_time = await asyncio.to_thread(
-            self._issuer.chain, request.signing_request, link.node, held.enrollment, now
-        )
-        enrollment = held.enrollment
-        if not await self._store.write(lambda tx: identities.renew(tx, link.node, enrollment, expire_time=expire_time)):
+        issued = await asyncio.to_thread(self._issuer.issue, request.signing_request, link.node, held.enrollment, now)
+        enrollment, authority = held.enrollment, issued.authority.key_id
+
+        def write(tx: Transaction) -> bool:
+            return identities.renew(tx, link.node, enrollment, expire_time=issued.expire_time, authority=authority)
+
+        if not await self._store.write(write):
             link.close(_revoked(link.node))
             return
-        held.renewed(expire_time)
-        link.send_certificate(self.certificate(chain))
-        log.info("certificate_renewed", node=link.node, expire_time=expire_time.isoformat())
+        answer = self.certificate(issued)
+        held.renewed(issued.expire_time, answer.authorities)
+        link.send_certificate(answer)
+        log.info("certificate_renewed", node=link.node, expire_time=issued.expire_time.isoformat())
 
     async def run(self) -> None:
         """End the links of nodes whose identity is void, until cancelled."""
@@ -195,8 +209,9 @@ class NodeIdentities:
         )
 
     async def enforce(self) -> None:
-        """Compare all links with the store."""
+        """Compare all links with the store, and tell nodes of authorities that they do not know."""
         self._changes.take()
+        await self._issuer.authorities.follow()
         links = self._links.links
         rows = await self._store.read(identities.standing)
         now = self._clock()
@@ -209,8 +224,17 @@ class NodeIdentities:
                 link.close(_revoked(link.node))
             elif held is not None and held.is_over(enrollment, now):
                 link.close(_void(link.node))
+            elif held is not None:
+                self._tell(link, held)
         for node in self._held.keys() - {link.node for link in self._links.links}:
             del self._held[node]
+
+    def _tell(self, link: AgentLink, held: _Held) -> None:
+        """Tell a node whom to trust, where it was not told over this link; it renews for another authority."""
+        known = self._issuer.authorities.certificates
+        if held.told != known:
+            held.told = known
+            link.send_certificate(self.certificate(None))
 
     async def _wait(self, timeout_s: float) -> None:
         await self._changes.ready(timeout_s)
@@ -246,19 +270,24 @@ class CertificateService:
         if not hmac.compare_digest(proof, request.proof) or found.node != request.node:
             raise _not_invited()
         now, enrollment = self._clock(), ids.new_id()
-        chain, expire_time = await asyncio.to_thread(
-            self._issuer.chain, request.signing_request, found.node, enrollment, now
-        )
-        answer = self._nodes.certificate(chain).SerializeToString()
+        issued = await asyncio.to_thread(self._issuer.issue, request.signing_request, found.node, enrollment, now)
+        answer = self._nodes.certificate(issued).SerializeToString()
 
         def use(tx: Transaction) -> None:
             row = identities.invitation(tx, request.invitation_id, lock=True)
             if row is None or row.invitation_expire_time is None or row.invitation_expire_time <= now:
                 raise _not_invited()
-            identities.enroll(tx, row.node, enrollment, now=now, expire_time=expire_time)
+            identities.enroll(
+                tx,
+                row.node,
+                enrollment,
+                now=now,
+                expire_time=issued.expire_time,
+                authority=issued.authority.key_id,
+            )
 
         await self._store.write(use)
-        log.info("node_enrolled", node=request.node, peer=call.peer, expire_time=expire_time.isoformat())
+        log.info("node_enrolled", node=request.node, peer=call.peer, expire_time=issued.expire_time.isoformat())
         # The link of an agent that had this name before is over.
         self._signals.identities.publish(request.node)
         return certificate_pb2.EnrollResponse(

@@ -183,7 +183,7 @@ class Peers:
 
     def _shown(self) -> bytes:
         """Return the certificates that connections are made with now."""
-        own = b"" if self._mutual is None else self._mutual.current.chain
+        own = b"" if self._mutual is None else self._mutual.current.chain + self._mutual.shown.trusted
         return own if self._certificate is None else own + self._certificate.read_bytes()
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
@@ -243,8 +243,8 @@ def _is_of_the_release_before(channel: _Channel, error: grpc.aio.AioRpcError) ->
 
 
 def _mutual_channel(address: str, mutual: ServerCertificate) -> grpc.aio.Channel:
-    shown = mutual.current
-    credentials = grpc.ssl_channel_credentials(mutual.authorities, shown.key, shown.chain)
+    own = mutual.current
+    credentials = grpc.ssl_channel_credentials(mutual.shown.trusted, own.key, own.chain)
     override = ("grpc.ssl_target_name_override", SERVER_NAME)
     return grpc.aio.secure_channel(address, credentials, options=(*_OPTIONS, override))
 

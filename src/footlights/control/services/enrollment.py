@@ -1,4 +1,4 @@
-"""EnrollmentService: invites nodes, and revokes their identities."""
+"""EnrollmentService: invites nodes, revokes their identities, and replaces the authority of their certificates."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import structlog
 
 from footlights import errors, ids
 from footlights.auth import invitations, tokens
+from footlights.auth.authority import LIFE
 from footlights.control.call import bounds
 from footlights.control.dispatch.node_identities import sealed_for
 from footlights.protocol.times import timestamp
@@ -17,19 +18,22 @@ from footlights.store.nodes import identities, node_rows
 from footlights.v1 import enrollment_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
+    from footlights.auth.authority import Authority
     from footlights.auth.secrets import Box
     from footlights.control.call.context import Call
+    from footlights.control.credentials.authorities import Authorities
     from footlights.control.services.writes import Writes
     from footlights.control.signals import Signals
-    from footlights.store import Transaction
+    from footlights.store import Store, Transaction
     from footlights.store.schema import NodeIdentityRow
 
 log = structlog.get_logger(__name__)
 
 DEFAULT_TTL_S = 900.0
+_DAY_S = 86_400
 MAX_TTL_S = 86_400
 
 
@@ -38,6 +42,7 @@ class EnrollmentService:
 
     def __init__(
         self,
+        store: Store,
         writes: Writes,
         signals: Signals,
         *,
@@ -45,10 +50,12 @@ class EnrollmentService:
         box: Box,
         clock: Callable[[], datetime],
         forget: Callable[[str], None],
+        authorities: Authorities,
     ) -> None:
         """``key`` makes the codes of repeatable calls; ``forget`` drops what is remembered of a node's tokens."""
-        self._writes, self._signals, self._key, self._box = writes, signals, key, box
-        self._clock, self._forget = clock, forget
+        self._store, self._writes, self._signals = store, writes, signals
+        self._key, self._box = key, box
+        self._clock, self._forget, self._authorities = clock, forget, authorities
 
     async def invite_node(
         self, request: enrollment_pb2.InviteNodeRequest, call: Call
@@ -104,6 +111,70 @@ class EnrollmentService:
             self._signals.identities.publish(request.node)
 
         return await self._writes.run(request, call, write, answer=enrollment_pb2.NodeIdentity, done=done)
+
+    async def get_authorities(
+        self, request: enrollment_pb2.GetAuthoritiesRequest, call: Call
+    ) -> enrollment_pb2.Authorities:
+        """Return the authorities, the newest first."""
+        now = self._clock()
+        await self._authorities.follow()
+        counts = await self._store.read(lambda tx: identities.counts_by_authority(tx, now=now))
+        return authorities_message(self._authorities.all, counts)
+
+    async def rotate_authority(
+        self, request: enrollment_pb2.RotateAuthorityRequest, call: Call
+    ) -> enrollment_pb2.Authorities:
+        """Make another authority."""
+        now, life_s = self._clock(), LIFE.total_seconds()
+        if request.HasField("ttl"):
+            life_s = bounds.bounded("ttl", request.ttl, most_s=int(life_s), fix="Leave it out for ten years.")
+            if life_s < _DAY_S:
+                raise errors.InvalidArgument("ttl", "must be a day at least: certificates of nodes end with it.")
+
+        def write(tx: Transaction) -> enrollment_pb2.Authorities:
+            found = self._authorities.rotate(tx, now=now, life=timedelta(seconds=life_s))
+            answer = authorities_message(found, identities.counts_by_authority(tx, now=now))
+            if request.validate_only:
+                answer.items[0].ClearField("authority_id")
+                answer.items[0].ClearField("certificate")
+            return answer
+
+        return await self._writes.run(
+            request, call, write, answer=enrollment_pb2.Authorities, done=self._authorities_changed
+        )
+
+    async def retire_authorities(
+        self, request: enrollment_pb2.RetireAuthoritiesRequest, call: Call
+    ) -> enrollment_pb2.Authorities:
+        """Retire all authorities but the newest."""
+        now = self._clock()
+
+        def write(tx: Transaction) -> enrollment_pb2.Authorities:
+            found = self._authorities.retire(tx, now=now, force=request.force)
+            return authorities_message(found, identities.counts_by_authority(tx, now=now))
+
+        return await self._writes.run(
+            request, call, write, answer=enrollment_pb2.Authorities, done=self._authorities_changed
+        )
+
+    def _authorities_changed(self, _: enrollment_pb2.Authorities) -> None:
+        # Whoever follows identities follows these.
+        self._signals.identities.publish("")
+
+
+def authorities_message(found: Sequence[Authority], counts: Mapping[str | None, int]) -> enrollment_pb2.Authorities:
+    """Return authorities as callers see them; ``counts`` are of nodes, by authority."""
+    shown = enrollment_pb2.Authorities()
+    for each in found:
+        first = counts.get(None, 0) if each is found[-1] else 0
+        shown.items.add(
+            authority_id=each.key_id,
+            create_time=timestamp(each.begin_time),
+            expire_time=timestamp(each.expire_time),
+            node_count=counts.get(each.key_id, 0) + first,
+            certificate=each.certificates.decode(),
+        )
+    return shown
 
 
 def identity_message(row: NodeIdentityRow) -> enrollment_pb2.NodeIdentity:

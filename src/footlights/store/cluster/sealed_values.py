@@ -46,9 +46,13 @@ COLUMNS = (
 """What is sealed again when the cluster key changes: all but the answers to repeatable calls, which live for a day."""
 
 
-def secret(tx: Transaction, name: str) -> bytes | None:
-    """Return one of the cluster's own secrets, sealed; None where there is none of that name."""
-    found = tx.execute(select(CLUSTER_SECRET.c.sealed).where(CLUSTER_SECRET.c.name == name)).scalar_one_or_none()
+def secret(tx: Transaction, name: str, *, lock: bool = False) -> bytes | None:
+    """Return one of the cluster's own secrets, sealed; None where there is none of that name.
+
+    ``lock``: nobody else changes it until the transaction ends.
+    """
+    statement = select(CLUSTER_SECRET.c.sealed).where(CLUSTER_SECRET.c.name == name)
+    found = tx.execute(statement.with_for_update() if lock else statement).scalar_one_or_none()
     return None if found is None else bytes(found)
 
 
@@ -58,6 +62,11 @@ def keep_secret(tx: Transaction, name: str, sealed: bytes, *, now: datetime) -> 
     found = secret(tx, name)
     assert found is not None
     return found
+
+
+def change_secret(tx: Transaction, name: str, sealed: bytes) -> None:
+    """Store another secret in place of one that is there."""
+    tx.execute(update(CLUSTER_SECRET).where(CLUSTER_SECRET.c.name == name).values(sealed=sealed))
 
 
 def page(tx: Transaction, column: SealedColumn, after: str, limit: int) -> Sequence[tuple[str, bytes]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, or_, select, update
 
 from footlights.store.bulk import Inserter
 from footlights.store.schema import NODE_IDENTITY, TOKEN, NodeIdentityRow
@@ -47,14 +47,41 @@ def invite(tx: Transaction, node: str, invitation_id: str, key: bytes, *, expire
     return _found(tx, node)
 
 
-def enroll(tx: Transaction, node: str, enrollment: str, *, now: datetime, expire_time: datetime) -> None:
-    """Write that an invitation was used: certificates of before are void, a revocation is over."""
+def certified_by_others(tx: Transaction, authority: str, *, now: datetime) -> list[str]:
+    """Return the nodes whose newest certificate is good, and of another authority than this one."""
+    mine = NODE_IDENTITY.c
+    found = select(mine.node).where(
+        mine.revoked_time.is_(None),
+        mine.enrollment.is_not(None),
+        mine.expire_time > now,
+        or_(mine.authority.is_(None), mine.authority != authority),
+    )
+    return [str(node) for (node,) in tx.execute(found.order_by(mine.node))]
+
+
+def counts_by_authority(tx: Transaction, *, now: datetime) -> dict[str | None, int]:
+    """Return how many nodes have a good certificate of each authority; None: of the first one."""
+    mine = NODE_IDENTITY.c
+    found = select(mine.authority, func.count()).where(
+        mine.revoked_time.is_(None), mine.enrollment.is_not(None), mine.expire_time > now
+    )
+    return {authority: int(count) for authority, count in tx.execute(found.group_by(mine.authority))}
+
+
+def enroll(
+    tx: Transaction, node: str, enrollment: str, *, now: datetime, expire_time: datetime, authority: str
+) -> None:
+    """Write that an invitation was used: certificates of before are void, a revocation is over.
+
+    ``authority`` identifies the one that signed the new certificate.
+    """
     _set(
         tx,
         node,
         enrollment=enrollment,
         enrolled_time=now,
         expire_time=expire_time,
+        authority=authority,
         revoked_time=None,
         invitation_id=None,
         invitation_key=None,
@@ -62,11 +89,11 @@ def enroll(tx: Transaction, node: str, enrollment: str, *, now: datetime, expire
     )
 
 
-def renew(tx: Transaction, node: str, enrollment: str, *, expire_time: datetime) -> bool:
-    """Write when the newest certificate expires; False where the enrollment is void or revoked."""
+def renew(tx: Transaction, node: str, enrollment: str, *, expire_time: datetime, authority: str) -> bool:
+    """Write when the newest certificate expires, and whose it is; False where the enrollment is void or revoked."""
     same = (NODE_IDENTITY.c.node == node, NODE_IDENTITY.c.enrollment == enrollment)
     statement = update(NODE_IDENTITY).where(*same, NODE_IDENTITY.c.revoked_time.is_(None))
-    return bool(tx.changed(statement.values(expire_time=expire_time)))
+    return bool(tx.changed(statement.values(expire_time=expire_time, authority=authority)))
 
 
 def revoke(tx: Transaction, node: str, *, now: datetime) -> NodeIdentityRow:

@@ -61,6 +61,8 @@ class NodeIdentityRow(NamedTuple):
     invitation_key: bytes | None
     """What proves the knowledge of its code, sealed."""
     invitation_expire_time: OptionalMoment
+    authority: str | None
+    """Identifies the authority that signed its newest certificate; None: the first one."""
 
 
 class DeviceRow(NamedTuple):
