@@ -22,6 +22,7 @@ from tests.bench import (
     sessions_fake,
     simulated,
     storing,
+    waits,
 )
 from tests.bench.figures import Bench, Figure, machine, merge, table
 
@@ -31,6 +32,7 @@ BENCHES: tuple[Bench, ...] = (
     rest_vs_grpc.BENCH,
     sessions_fake.BENCH,
     scheduling.BENCH,
+    waits.BENCH,
     gateway.BENCH,
     gateway.CODEC,
     storing.BENCH,

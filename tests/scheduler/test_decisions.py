@@ -9,7 +9,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from footlights.scheduler import Index, NodeView, SlotChoice, Wish, eta_s, verdicts
+from footlights.scheduler import Index, NodeView, SlotChoice, Wish, verdicts
 from tests.scheduler import exhaustive
 from tests.scheduler.exhaustive import Waiting
 from tests.scheduler.fleets import GIB, device, fleets, node, queues, wish
@@ -195,32 +195,3 @@ def test_equal_devices_are_taken_on_the_least_busy_node_then_by_name() -> None:
     fleet = [node("c", device("1")), node("b", device("2"), launches=5), node("a", device("3"))]
 
     assert placed([wish("x"), wish("y"), wish("z")], fleet) == [("a", "3"), ("c", "1"), ("b", "2")]
-
-
-# ETA
-
-
-@given(
-    remaining=st.lists(st.floats(-100, 1e6), max_size=20).map(sorted),
-    start=st.none() | st.floats(0, 1e3),
-    position=st.integers(1, 25),
-)
-def test_the_eta_never_falls_with_the_position(remaining: list[float], start: float | None, position: int) -> None:
-    """Who is further back never reads a shorter wait; unknown stays unknown further back."""
-    here, next_one = eta_s(position, remaining, start), eta_s(position + 1, remaining, start)
-
-    if here is None:
-        assert next_one is None
-    else:
-        assert here >= 0
-        assert next_one is None or next_one >= here
-
-
-def test_the_eta_is_the_end_of_the_nth_lease_and_one_start() -> None:
-    """What is overdue counts as now."""
-    assert eta_s(1, [60.0, 300.0], 5.0) == 65.0
-    assert eta_s(2, [60.0, 300.0], 5.0) == 305.0
-    assert eta_s(3, [60.0, 300.0], 5.0) is None
-    assert eta_s(1, [-5.0], 5.0) == 5.0
-    assert eta_s(1, [60.0], None) == 60.0
-    assert eta_s(1, [], 5.0) is None

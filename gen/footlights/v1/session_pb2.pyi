@@ -315,8 +315,8 @@ class Session(_message.Message):
 
         @_builtins.property
         def estimated_wait_duration(self) -> _duration_pb2.Duration:
-            """Output only. Estimated remaining time, from measured start times and the known ends of leases;
-            unset if it is not known.
+            """Output only. Estimated time until it is ready: from the leases that could serve it, at the ends that were measured
+            or declared, those who wait before it, and measured start times; unset if it is not known.
             """
 
         def __init__(

@@ -6,22 +6,25 @@
 * `checks` says why a node or device is refused, in one fixed order; `explanation` applies them to one wish and every
   device. The index is built from the same checks, and tests compare each of its choices and reasons with a search
   through all devices.
-* `eta` estimates how long a place in the queue means waiting.
+* `unserved` says which need of a wish no node could ever meet.
+* `forecast` plays the queue forward over what is known to end, and says when each wish would be placed.
 
 An index gives a slot at most once. That a slot is given at most once *at all* is enforced by the store's unique
 index, not by this package's memory.
 """
 
 from footlights.scheduler.checks import device_refusal, node_refusal, standing_refusal
-from footlights.scheduler.eta import eta_s
 from footlights.scheduler.explanation import DeviceVerdict, NodeVerdict, WaitReason, verdicts
+from footlights.scheduler.forecast import Forecast, LeaseEnd, WaitingWish
 from footlights.scheduler.index import Index
 from footlights.scheduler.views import NO_SHARE, DeviceView, NodeView, Share, SlotChoice, Verdict, Wish
 
 __all__ = [
     "DeviceVerdict",
     "DeviceView",
+    "Forecast",
     "Index",
+    "LeaseEnd",
     "NO_SHARE",
     "NodeVerdict",
     "NodeView",
@@ -29,9 +32,9 @@ __all__ = [
     "SlotChoice",
     "Verdict",
     "WaitReason",
+    "WaitingWish",
     "Wish",
     "device_refusal",
-    "eta_s",
     "node_refusal",
     "standing_refusal",
     "verdicts",

@@ -104,6 +104,19 @@ class FleetState:
         """Return every node as it is now, including what was placed since its last view: for ``verdicts``."""
         return (self._view(member) for member in self._table.members)
 
+    def view(self, name: str) -> NodeView:
+        """Return one node as it is now. Raises KeyError where there is none of the name."""
+        return self._view(self._table.by_name[name])
+
+    def views(self, names: Iterable[str]) -> list[NodeView]:
+        """Return those of some nodes that there are, in their order."""
+        return [self._view(self._table.by_name[name]) for name in sorted(set(names)) if name in self._table.by_name]
+
+    def device_name(self, node: str, device: str) -> str:
+        """Return what a device is called; empty for an unknown one."""
+        held = self._find(node, device)[1]
+        return held.view.name if held is not None else ""
+
     def _view(self, member: KnownNode) -> NodeView:
         devices = tuple(
             held.view

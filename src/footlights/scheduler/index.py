@@ -131,6 +131,17 @@ class Index(FleetState):
                     held = self._table.members[position].devices.values()
                     yield from (each.view for each in held if each.cell is cell)
 
+    def fitting(self, wish: Wish, limit: int) -> list[str]:
+        """Return up to so many nodes on which a wish would be placed now, for one that may not be yet."""
+        shape = self._shape_of(wish)
+        shape.match(self._cells)
+        ready, nodes = self._table.ready_for(wish), 0
+        for tiers in shape.classes:
+            for tier in tiers:
+                for cell in tier:
+                    nodes |= cell.layers[0] & ready
+        return [self._table.members[position].view.name for position in islice(positions(nodes), limit)]
+
     def explain(self, wish: Wish, limit: int = EXPLAINED) -> list[NodeVerdict]:
         """Return the verdicts on a wish of up to ``limit`` nodes, at least 1, in their order.
 

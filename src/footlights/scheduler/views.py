@@ -32,6 +32,8 @@ class Wish:
     """(node, device uuid) -> why that device refused this session a moment ago."""
     crashes: Mapping[str, str] = field(default_factory=dict)
     """Node -> how the application has failed there recently; under the empty name, everywhere."""
+    back_s: Mapping[str, float] = field(default_factory=dict)
+    """Node -> in how many seconds ``crashes`` is over there, where that is known."""
     application: str = ""
     application_version: str = ""
     """With the application, what a node is warm for; empty is warm nowhere."""
@@ -83,6 +85,8 @@ class DeviceView:
     """Why it is left alone for a while although it is usable, for people; empty where it is not."""
     parent: str = ""
     """The uuid of the GPU that it is a part of; empty where it is none."""
+    back_s: float | None = None
+    """In how many seconds that is over, if it stays well; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

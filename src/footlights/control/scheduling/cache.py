@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from footlights.control.scheduling import crash_loops, quarantine, views
 from footlights.control.scheduling.crash_loops import CrashBlocks
+from footlights.control.scheduling.outlook import affected
 from footlights.control.scheduling.shared_devices import SharedDevices
 from footlights.scheduler import Index, NodeView, SlotChoice, WaitReason, Wish
 from footlights.store.nodes import fleet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from footlights.control.signals import Signals
+    from footlights.scheduler import LeaseEnd
     from footlights.store import Store, Transaction
     from footlights.store.nodes.fleet import FleetNode
     from footlights.supervision import Supervisor
@@ -175,6 +177,10 @@ class FleetCache:
         """Choose slots for a wish and hold them until ``holding`` ends."""
         return self._index.place(wish)
 
+    def affected(self, ends: Sequence[LeaseEnd], wishes: Iterable[Wish]) -> list[NodeView]:
+        """Return the nodes on which something ends, comes back, or is free for a wish that may not be placed yet."""
+        return affected(self._index, ends, wishes, apart=[node for node, _ in self._quarantined])
+
     def fits(self, wish: Wish) -> bool:
         """Return whether a wish would be placed now, without taking anything."""
         return self._index.choose(wish) is not None
@@ -206,13 +212,9 @@ class FleetCache:
                 if not hold.confirmed:
                     self._bus.placing.publish(hold.choice.node)
 
-    def device_name(self, choice: SlotChoice) -> str:
-        """Return what the device is called."""
-        member = self._members.get(choice.node)
-        for uuid, _, reading in member.devices if member is not None else ():
-            if uuid == choice.device:
-                return views.device_name(reading)
-        return ""
+    def device_name(self, node: str, device: str) -> str:
+        """Return what a device is called; empty where it is not known."""
+        return self._index.device_name(node, device)
 
     def _view(self, member: FleetNode) -> set[str]:
         """Look at a node; return others that share GPUs with it. One that cannot be read is reported once, and left."""

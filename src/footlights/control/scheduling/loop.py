@@ -16,7 +16,8 @@ import structlog
 from footlights import errors, ids, scheduler
 from footlights.control.replication.work_lease import LeaderLease, LeaseSuperseded
 from footlights.control.scheduling import pending
-from footlights.control.scheduling.pending import Outlook, QueuePass, WaitingWishes, Wishes
+from footlights.control.scheduling.outlook import History, Outlook
+from footlights.control.scheduling.pending import QueuePass, WaitingWishes, Wishes
 from footlights.control.scheduling.queue_places import QueuePlaces, place_of
 from footlights.store.launches import launch_rows, slots
 from footlights.store.launches.launch_rows import PlacementDecision
@@ -47,7 +48,12 @@ class PlacementLoop:
     NAME = "placement"
     PERIOD_S = 2.0
     OUTLOOK_S = 2.0
-    """When slots become free is looked at, and told to those whose place is far behind, at most so often."""
+    """When slots become free is looked at so often, and for each session that has just come; and those whose place is
+    far behind are told theirs."""
+    OUTLOOK_SHARE = 20.0
+    """But only when so many times what looking took last has passed."""
+    HISTORY_S = 30.0
+    """How long sessions take is measured so often."""
     WHOLE_QUEUE_SHARE = 5.0
     """A queue of several pages is looked at as a whole when so many times what that took last has passed."""
     RETRY_S = 60.0
@@ -71,7 +77,9 @@ class PlacementLoop:
         self._metrics, self._clock, self._new_id, self._monotonic = metrics, clock, new_id, monotonic
         self._new_secret = new_secret
         self._supervisor, self._wishes = supervisor, Wishes(supervisor)
-        self._outlook, self._outlook_at = Outlook(), -1e9
+        self._history, self._history_at = History(), -1e9
+        self._outlook, self._outlook_at, self._outlook_took = Outlook(), -1e9, 0.0
+        self._etas: dict[str, float] = {}
         self._whole_at, self._whole_took = -1e9, 0.0
         self._places = QueuePlaces()
         self._failed: dict[str, float] = {}
@@ -116,7 +124,7 @@ class PlacementLoop:
             page = await self._store.read(partial(pending.read_page, after=last, now=now))
             decisions = list(queue.decide(page))
             placed += await self._begin([(each.row, each.choice) for each in decisions if each.choice is not None])
-            changed |= await self._tell(queue, page, decisions, now)
+            changed |= await self._tell(queue, page, decisions, now, first=last is None)
             if page.following is None or not whole:
                 break
             last = page.following
@@ -197,15 +205,36 @@ class PlacementLoop:
 
     @property
     def _outlook_due(self) -> bool:
-        return self._monotonic() - self._outlook_at >= self.OUTLOOK_S
+        return self._may_look and self._monotonic() - self._outlook_at >= self.OUTLOOK_S
 
-    async def _tell(self, queue: QueuePass, page: QueuePage, decisions: Sequence[Decision], now: datetime) -> bool:
+    @property
+    def _may_look(self) -> bool:
+        return self._monotonic() - self._outlook_at >= self.OUTLOOK_SHARE * self._outlook_took
+
+    async def _estimate(self, queue: QueuePass, page: QueuePage, waiting: Sequence[Decision], now: datetime) -> None:
+        """Estimate when the sessions of the first page are ready; those behind them have no estimate."""
+        in_line = queue.in_line(page, waiting)
+        if not in_line:
+            self._etas = {}
+        elif self._outlook_due or (self._may_look and any(not each.row.queue for each in waiting)):
+            self._outlook_at, started = self._monotonic(), time.perf_counter()
+            if self._outlook_at - self._history_at >= self.HISTORY_S:
+                self._history_at = self._outlook_at
+                self._history = await self._store.read(History.load)
+            held = await self._store.read(launch_rows.held_slots)
+            self._outlook = Outlook.of(self._history, held, self._cache.device_name, now=now)
+            nodes = self._cache.affected(self._outlook.ends, {each.group: each.wish for each in in_line}.values())
+            self._etas = self._outlook.etas(nodes, in_line)
+            self._outlook_took = time.perf_counter() - started
+
+    async def _tell(
+        self, queue: QueuePass, page: QueuePage, decisions: Sequence[Decision], now: datetime, *, first: bool
+    ) -> bool:
         """Tell sessions that wait their place, for how long, and why; return whether any was told something new."""
         left = [each for each in decisions if each.choice is None]
-        if left and self._outlook_due:
-            self._outlook_at = self._monotonic()
-            self._outlook = await self._store.read(partial(pending.outlook, now=now))
-        news = self._places.news(left, self._outlook, lambda row: queue.reasons(row, page.avoid.get(row.session_id)))
+        if first:
+            await self._estimate(queue, page, left, now)
+        news = self._places.news(left, self._etas, lambda row: queue.reasons(row, page.avoid.get(row.session_id)))
         if news:
             await self._work.write(lambda tx: session_rows.set_queue(tx, news, now=now))
         told = {row.session_id for row, _ in news}

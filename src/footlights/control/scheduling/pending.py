@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from statistics import median
 from typing import TYPE_CHECKING
 
-from google.protobuf.message import DecodeError
-
 from footlights import scheduler
-from footlights.control import stored
 from footlights.control.scheduling import views
+from footlights.control.scheduling.outlook import WaitingSession
 from footlights.store.launches import launch_rows
 from footlights.store.sessions import session_rows
 from footlights.v1 import application_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     from footlights.control.scheduling.cache import FleetCache
     from footlights.control.scheduling.crash_loops import CrashBlocks
@@ -101,10 +98,17 @@ class Wishes:
         version = row.application, row.application_version
         return views.needs_wish(row.session_id, version, row.launcher, needs, avoid, crashes.of(*version))
 
-    def of_page(self, page: QueuePage, crashes: CrashBlocks) -> list[Wish]:
+    def of_page(self, page: QueuePage, crashes: CrashBlocks) -> list[WaitingSession]:
         """Return what the sessions of a page want, without those that cannot be read."""
-        wishes = (self.of(row, page.avoid.get(row.session_id, {}), crashes) for row in page.rows)
-        return [wish for wish in wishes if wish is not None]
+        found = []
+        for row in page.rows:
+            avoid = page.avoid.get(row.session_id, {})
+            wish = self.of(row, avoid, crashes)
+            if wish is not None:
+                found.append(
+                    WaitingSession(row.session_id, wish, row.session_id if avoid else group_of(row), row.limits)
+                )
+        return found
 
     def _parsed(self, row: PendingSession) -> application_pb2.Needs | None:
         if row.needs not in self._needs:
@@ -159,7 +163,7 @@ class QueuePass:
             if choice is None:
                 self.waiting += 1
                 self._note(row, page.avoid.get(row.session_id))
-                if not self._aside(row):
+                if not self.aside(row):
                     self._in_line += 1
                     position = self._in_line
             yield Decision(row, choice, position, self.waiting)
@@ -168,7 +172,7 @@ class QueuePass:
         """Say why a session of the page that was decided on last waits."""
         if row.session_id in self._failed:
             return FAILED
-        if why := self._aside(row):
+        if why := self.aside(row):
             return why
         group = group_of(row)
         if avoid or group not in self._reasons:
@@ -187,12 +191,26 @@ class QueuePass:
         if wish is not None:
             self.wishes[key] = wish
 
-    def _aside(self, row: PendingSession) -> tuple[WaitReason, ...]:
+    def aside(self, row: PendingSession) -> tuple[WaitReason, ...]:
+        """Say which needs of a session no node could ever meet; empty where it waits in line."""
         group = group_of(row)
         if group not in self._unserved:
             wish = self._wishes.of(row, {}, self._chooser.crashes)
             self._unserved[group] = () if wish is None else self._chooser.unserved(wish)
         return self._unserved[group]
+
+    def in_line(self, page: QueuePage, decisions: Iterable[Decision]) -> list[WaitingSession]:
+        """Return those that wait in line for slots, of the page that was decided on last, in their order."""
+        wanted: dict[object, Wish] = {}
+        found = []
+        for row in (each.row for each in decisions if each.position and each.row.session_id not in self._failed):
+            avoid = page.avoid.get(row.session_id)
+            group = row.session_id if avoid else group_of(row)
+            wish = wanted.get(group) or self._wishes.of(row, avoid or {}, self._chooser.crashes)
+            if wish is not None:
+                wanted[group] = wish
+                found.append(WaitingSession(row.session_id, wish, group, row.limits))
+        return found
 
     def _choose(self, row: PendingSession, avoid: Avoid | None) -> SlotChoice | None:
         group = group_of(row)
@@ -256,42 +274,6 @@ class WaitingWishes:
                 for wish in self._wishes
             )
         return any(chooser.fits(wish) for each in (self._wishes, self._fresh, self._older) for wish in each)
-
-
-@dataclass(frozen=True, slots=True)
-class Outlook:
-    """What is known of when slots become free."""
-
-    ends_s: tuple[float, ...] = ()
-    """For each session that holds slots and has a maximum duration, how long it has left at most; ascending."""
-    start_s: float | None = None
-    """The median of the last measured times from placed to ready."""
-
-    def eta_s(self, position: int) -> float | None:
-        """Estimate the seconds until the session at ``position`` in the queue is ready."""
-        return scheduler.eta_s(position, self.ends_s, self.start_s)
-
-
-def outlook(tx: Transaction, *, now: datetime) -> Outlook:
-    """Read when slots become free."""
-    starts = launch_rows.recent_start_times(tx)
-    most: dict[bytes, float | None] = {}
-    ends: list[float] = []
-    for packed, ready_time in session_rows.holding(tx):
-        if packed not in most:
-            most[packed] = _max_duration_s(packed)
-        limit = most[packed]
-        if limit is not None:
-            running = (now - ready_time).total_seconds() if ready_time else 0.0
-            ends.append(max(0.0, limit - running))
-    return Outlook(tuple(sorted(ends)), median(starts) if starts else None)
-
-
-def _max_duration_s(packed: bytes) -> float | None:
-    try:
-        return stored.time_limits(stored.unpacked_limits(packed)).max_s
-    except DecodeError:
-        return None  # an estimate may do without it; expiry reports it
 
 
 def _avoid(refused: Sequence[LaunchRow]) -> dict[str, Avoid]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from footlights.control.scheduling.pending import Decision, Outlook
+    from footlights.control.scheduling.pending import Decision
     from footlights.scheduler import WaitReason
     from footlights.store.sessions.session_rows import PendingSession
 
@@ -42,7 +42,10 @@ class QueuePlaces:
             self._told_until = 0
 
     def news(
-        self, waiting: Iterable[Decision], outlook: Outlook, reasons: Callable[[PendingSession], tuple[WaitReason, ...]]
+        self,
+        waiting: Iterable[Decision],
+        etas: Mapping[str, float],
+        reasons: Callable[[PendingSession], tuple[WaitReason, ...]],
     ) -> list[tuple[PendingSession, dict[str, Any]]]:
         """Return what sessions are to be told, as their rows keep it, where that has changed."""
         found = []
@@ -53,7 +56,7 @@ class QueuePlaces:
                 continue
             if not row.queue and number > NEAR and self._new_left <= 0:
                 continue
-            eta_s = outlook.eta_s(decision.position) if decision.position else None
+            eta_s = etas.get(row.session_id)
             place = place_of(decision.position, eta_s, reasons(row))
             if far:
                 self._told_until = number

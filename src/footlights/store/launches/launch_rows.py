@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import ColumnElement, case, func, literal_column, or_, select, type_coerce, update
 
@@ -260,15 +260,47 @@ def last_good_starts(
 _MOST_FAILURES = 1000
 
 
-def recent_start_times(tx: Transaction, limit: int = 50) -> list[float]:
-    """Return how long the last launches took from placed to ready, in seconds, newest first.
+def recent_start_times(tx: Transaction) -> list[tuple[str, str, float]]:
+    """Return (application, version, seconds from placed to ready) of the last launches that became ready.
 
     Only the last ``_MOST_LOOKED_AT`` are looked at: where all have failed, history is not searched for another.
     """
-    last = select(LAUNCH.c.launch_id, LAUNCH.c.start_s).order_by(LAUNCH.c.launch_id.desc()).limit(_MOST_LOOKED_AT)
+    last = select(LAUNCH.c.session_id, LAUNCH.c.start_s).order_by(LAUNCH.c.launch_id.desc()).limit(_MOST_LOOKED_AT)
     newest = last.subquery()
-    started = select(newest.c.start_s).where(newest.c.start_s.is_not(None))
-    return [float(value) for value in tx.execute(started.order_by(newest.c.launch_id.desc()).limit(limit)).scalars()]
+    started = (
+        select(SESSION.c.application, SESSION.c.application_version, newest.c.start_s)
+        .join(newest, newest.c.session_id == SESSION.c.session_id)
+        .where(newest.c.start_s.is_not(None))
+    )
+    return [(row[0], row[1], float(row[2])) for row in tx.execute(started)]
+
+
+class HeldSlots(NamedTuple):
+    """A launch that holds slots, as far as it tells when they become free."""
+
+    launch_id: str
+    node: str
+    device: str
+    slots: Sequence[int]
+    created_time: datetime
+    ending_time: datetime | None
+    overdue: bool
+    application: str
+    application_version: str
+    limits: bytes
+    """The serialized ``footlights.v1.Limits``."""
+    ready_time: datetime | None
+
+
+def held_slots(tx: Transaction) -> list[HeldSlots]:
+    """Return every launch that holds slots."""
+    # By the launches, of which few live: those that have ended are not looked at, however many there are.
+    columns = [
+        *(LAUNCH.c[name] for name in HeldSlots._fields[:7]),
+        *(SESSION.c[name] for name in HeldSlots._fields[7:]),
+    ]
+    launched = select(*columns).join(SESSION, LAUNCH.c.session_id == SESSION.c.session_id)
+    return [HeldSlots(*row) for row in tx.execute(launched.where(LAUNCH.c.ended_time.is_(None)))]
 
 
 _MOST_LOOKED_AT = 1000

@@ -165,11 +165,22 @@ _SET_QUEUE = (
 )
 
 
-def holding(tx: Transaction) -> list[tuple[bytes, datetime | None]]:
-    """Return the limits of every session that holds slots, and when it became ready."""
-    # By the launches, of which few live: those that have ended are not looked at, however many there are.
-    launched = select(SESSION.c.limits, SESSION.c.ready_time).join(LAUNCH, LAUNCH.c.session_id == SESSION.c.session_id)
-    return [(row[0], row[1]) for row in tx.execute(launched.where(LAUNCH.c.ended_time.is_(None)))]
+_MEASURED = 1000
+
+
+def recent_lengths(tx: Transaction) -> list[tuple[str, float]]:
+    """Return (application, seconds from ready to ended) of the last sessions that have ended and were ready."""
+    last = (
+        select(SESSION.c.application, SESSION.c.ready_time, SESSION.c.ended_time)
+        .where(SESSION.c.ended_time.is_not(None))
+        .order_by(SESSION.c.ended_time.desc(), SESSION.c.session_id.desc())
+        .limit(_MEASURED)
+    )
+    return [
+        (application, (ended - ready).total_seconds())
+        for application, ready, ended in tx.execute(last)
+        if ready is not None
+    ]
 
 
 def live_on(tx: Transaction, node: str) -> list[str]:

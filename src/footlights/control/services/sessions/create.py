@@ -121,7 +121,7 @@ class SessionCreator:
             if not self._telling.send_now(made.launch, made.session, resolved.recipe):
                 self._bus.assignments.publish(hold.choice.node)
             self._bus.sessions.publish()
-            name = self._board.device_name(hold.choice)
+            name = self._board.device_name(hold.choice.node, hold.choice.device)
             return session_message(made.session, made.launch, device_name=name, origin=self._origin)
         if hold.told:
             self._bus.sessions.publish()

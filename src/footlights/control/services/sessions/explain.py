@@ -9,22 +9,30 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from footlights import scheduler
+from footlights.control import stored
 from footlights.control.scheduling import crash_loops, pending, quarantine, views
+from footlights.control.scheduling.outlook import History, Outlook, WaitingSession, affected
 from footlights.control.services.sessions.present import wait_reason
 from footlights.protocol import times
+from footlights.store.launches import launch_rows
 from footlights.store.nodes import fleet
 from footlights.supervision import Supervisor
 from footlights.v1 import session_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from footlights.control.scheduling.crash_loops import CrashBlocks
-    from footlights.control.scheduling.pending import Outlook, QueuePage
+    from footlights.control.scheduling.pending import QueuePage
     from footlights.control.services.sessions.resolve import Resolved
     from footlights.store import Transaction
+    from footlights.store.launches.launch_rows import HeldSlots
     from footlights.store.nodes.fleet import FleetNode
+
+
+MOST_ESTIMATED = pending.PAGE
+"""What stands further behind has no estimate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +41,9 @@ class FleetSnapshot:
 
     members: Sequence[FleetNode]
     queue: QueuePage
-    outlook: Outlook
+    now: datetime
+    history: History
+    held: Sequence[HeldSlots]
     crashes: CrashBlocks
     quarantined: Mapping[tuple[str, str], str]
 
@@ -43,7 +53,9 @@ def read(tx: Transaction, *, now: datetime) -> FleetSnapshot:
     return FleetSnapshot(
         fleet.members(tx),
         pending.read_all(tx, now=now),
-        pending.outlook(tx, now=now),
+        now,
+        History.load(tx),
+        launch_rows.held_slots(tx),
         crash_loops.load(tx, now=now),
         quarantine.load(tx, now=now),
     )
@@ -58,18 +70,27 @@ def explain(snapshot: FleetSnapshot, resolved: Resolved, priority: int) -> sessi
     # A session waits behind those of its own priority; those behind it cannot delay it.
     ahead = sum(1 for row in snapshot.queue.rows if row.priority >= priority)
     before = replace(snapshot.queue, rows=snapshot.queue.rows[:ahead])
-    wishes = pending.Wishes(Supervisor()).of_page(before, snapshot.crashes)
-    answer = explanation(nodes, wish, wishes, snapshot.outlook)
+    waiting = pending.Wishes(Supervisor()).of_page(before, snapshot.crashes)
+    mine = WaitingSession("", wish, "", stored.packed_limits(resolved.limits))
+    now = snapshot.now
+
+    def outlook(index: scheduler.Index) -> Outlook:
+        return Outlook.of(snapshot.history, snapshot.held, index.device_name, now=now)
+
+    answer = explanation(nodes, mine, waiting, outlook)
     if answer.queue_position:
-        answer.queue_position += ahead - len(wishes)  # those that cannot be read wait as well
+        answer.queue_position += ahead - len(waiting)  # those that cannot be read wait as well
     return answer
 
 
 def explanation(
-    nodes: Sequence[scheduler.NodeView], wish: scheduler.Wish, ahead: Sequence[scheduler.Wish], outlook: Outlook
+    nodes: Sequence[scheduler.NodeView],
+    mine: WaitingSession,
+    ahead: Sequence[WaitingSession],
+    outlook: Callable[[scheduler.Index], Outlook],
 ) -> session_pb2.ExplainPlacementResponse:
     """Return verdicts on a wish, some for each outcome, counts over all nodes, and the place and wait in the queue."""
-    index = scheduler.Index(nodes)
+    index, wish = scheduler.Index(nodes), mine.wish
     unserved = index.unserved(wish)
     reasons = unserved or index.reasons(wish)
     answer = session_pb2.ExplainPlacementResponse(
@@ -88,13 +109,18 @@ def explanation(
             )
     if unserved:
         return answer
-    waiting = sum(index.place(each) is None and not index.unserved(each) for each in ahead)
+    waiting = [each for each in ahead if index.place(each.wish) is None and not index.unserved(each.wish)]
     choice = index.place(wish)
     if choice is not None:
         answer.fits, answer.node, answer.device = True, choice.node, choice.device
         return answer
-    answer.queue_position = waiting + 1
-    eta = outlook.eta_s(answer.queue_position)
+    answer.queue_position = len(waiting) + 1
+    if answer.queue_position > MOST_ESTIMATED:
+        return answer
+    seen, line = outlook(index), [*waiting, mine]
+    apart = [node.name for node in nodes if any(device.back_s is not None for device in node.devices)]
+    around = affected(index, seen.ends, [each.wish for each in line], apart=apart)
+    eta = seen.etas(around, line).get(mine.session_id)
     if eta is not None:
         answer.eta.CopyFrom(times.duration(eta))
         answer.estimated_wait_duration.CopyFrom(answer.eta)
