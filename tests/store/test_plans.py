@@ -33,7 +33,8 @@ LIVING = {"ix_session_live", "ix_session_live_username", "ix_session_pending", "
 READS: dict[str, Callable[[Transaction], Any]] = {
     "pending": lambda tx: session_rows.pending_page(tx, 2000).sessions,
     "pending page": lambda tx: session_rows.pending_page(tx, 9, after=QueuePlace(0, NOW, "a")),
-    "holding": session_rows.holding,
+    "held slots": launch_rows.held_slots,
+    "recent lengths": session_rows.recent_lengths,
     "live sessions": lambda tx: session_rows.live_on(tx, "node-a"),
     "live launches": lambda tx: launch_rows.live_on(tx, "node-a"),
     "ending": launch_rows.ending,

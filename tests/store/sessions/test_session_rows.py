@@ -291,7 +291,21 @@ async def test_every_way_through_a_session_is_timed(store: Store) -> None:
     assert stages(found) == ["QUEUED", "PLACED", "PROCESS_UP", "APPLICATION_READY", "FIRST_VIEWER"]
     assert [when for _, when in found.timeline] == sorted(when for _, when in found.timeline)
     assert found.ready_time == NOW + 4 * S
-    assert await store.read(launch_rows.recent_start_times) == [4.0]
+    assert await store.read(launch_rows.recent_start_times) == [("fake", "1.0.0", 4.0)]
+
+
+async def test_how_long_sessions_lasted_is_known_of_those_that_were_ready(store: Store) -> None:
+    """From ready to ended, newest first; what was never ready does not count."""
+
+    def lives(tx: Transaction) -> None:
+        for ready, ended in ((1, 5), (2, 9), (None, 12)):
+            row = create(tx)
+            times = {"ready_time": ready and NOW + ready * S, "ended_time": NOW + ended * S}
+            session_rows.update_session(tx, row, now=NOW, **times)
+
+    await store.write(lives)
+
+    assert await store.read(session_rows.recent_lengths) == [("fake", 7.0), ("fake", 4.0)]
 
 
 async def test_pending_sessions_are_read_in_pages(store: Store) -> None:

@@ -33,6 +33,8 @@ ENOUGH = 5
 """So many sessions tell how long one lasts."""
 MOST_FITTING = 64
 """So many nodes are looked at for a wish that may be placed once a time is over."""
+RECENT = 50
+"""Of a version so many starts count, the last ones."""
 _GOLDEN = 0.6180339887498949
 
 
@@ -52,7 +54,8 @@ class History:
         """Read what was measured."""
         starts: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
         for application, version, start_s in launch_rows.recent_start_times(tx):
-            starts[application, version].append(start_s)
+            if len(found := starts[application, version]) < RECENT:
+                found.append(start_s)
         lengths: defaultdict[str, list[float]] = defaultdict(list)
         for application, length_s in session_rows.recent_lengths(tx):
             lengths[application].append(max(0.0, length_s))

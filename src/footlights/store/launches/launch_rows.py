@@ -261,16 +261,17 @@ _MOST_FAILURES = 1000
 
 
 def recent_start_times(tx: Transaction) -> list[tuple[str, str, float]]:
-    """Return (application, version, seconds from placed to ready) of the last launches that became ready.
+    """Return (application, version, seconds from placed to ready) of the last launches that became ready, newest first.
 
     Only the last ``_MOST_LOOKED_AT`` are looked at: where all have failed, history is not searched for another.
     """
-    last = select(LAUNCH.c.session_id, LAUNCH.c.start_s).order_by(LAUNCH.c.launch_id.desc()).limit(_MOST_LOOKED_AT)
-    newest = last.subquery()
+    columns = (LAUNCH.c.launch_id, LAUNCH.c.session_id, LAUNCH.c.start_s)
+    newest = select(*columns).order_by(LAUNCH.c.launch_id.desc()).limit(_MOST_LOOKED_AT).subquery()
     started = (
         select(SESSION.c.application, SESSION.c.application_version, newest.c.start_s)
         .join(newest, newest.c.session_id == SESSION.c.session_id)
         .where(newest.c.start_s.is_not(None))
+        .order_by(newest.c.launch_id.desc())
     )
     return [(row[0], row[1], float(row[2])) for row in tx.execute(started)]
 
