@@ -94,6 +94,8 @@ class StandIn(State):
                 get("/v1/sessions/{id}/log", self.get_log),
                 Route("/v1/sessions/{id}/whep", self.offer, methods=["POST"]),
                 Route("/v1/sessions/{id}/whep/{resource}", self.hang_up, methods=["DELETE"]),
+                get("/v1/sessions/{id}/viewers", self.list_viewers),
+                post("/v1/sessions/{id}/viewers/{viewer}:disconnect", self.disconnect_viewer),
                 get("/v1/sessions/{id}", self.get_session),
                 Route("/v1/sessions/{id}", answer(self.terminate), methods=["DELETE"]),
                 get("/v1/applications", self.list_applications),
@@ -300,6 +302,18 @@ class StandIn(State):
         if session["state"] == "ACTIVE":
             self.change(session, state="READY", viewers=0)
         return Response(status_code=200)
+
+    async def list_viewers(self, request: Request, caller: Json) -> Response:
+        session = self._session(request, caller)
+        return JSONResponse({"items": self.viewers.get(session["session_id"], []), "next_page_token": ""})
+
+    async def disconnect_viewer(self, request: Request, caller: Json) -> Response:
+        session = self._session(request, caller)
+        for viewer in self.viewers.get(session["session_id"], []):
+            if viewer["viewer_id"] == request.path_params["viewer"]:
+                viewer |= {"state": "DISCONNECTED", "disconnected_time": stamp(), "removed_time": stamp()}
+                return JSONResponse(viewer)
+        raise Refusal(404, 5, "there is no such viewer", "VIEWER_NOT_FOUND")
 
     async def get_log(self, request: Request, caller: Json) -> Response:
         session = self._session(request, caller)

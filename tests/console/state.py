@@ -30,6 +30,7 @@ class State:
     requests: list[tuple[str, str]] = field(default_factory=list)
     created: list[Json] = field(default_factory=list)
     revoked: set[str] = field(default_factory=set)
+    viewers: dict[str, list[Json]] = field(default_factory=dict)
     whep: Picture = field(default_factory=Picture)
 
     def __post_init__(self) -> None:

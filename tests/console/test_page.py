@@ -550,3 +550,37 @@ def test_application_shows_its_versions(opened: Page, server: Server) -> None:
     expect(opened.locator(".version-card").first).to_contain_text("2 GiB free memory")
     opened.get_by_role("link", name="Start this version").first.click()
     expect(opened.get_by_test_id("start-version")).to_have_value("1.5.0-rc.1")
+
+
+def test_viewers_are_shown_and_disconnected(opened: Page, server: Server) -> None:
+    """
+    Those that are connected, with who asked for their grant; one is disconnected after a question, and goes.
+    """
+    session = start(opened, server, "usd-viewer")
+    came = {"session_id": session, "connected_time": stamp(), "disconnected_time": None, "removed_time": None}
+    found = [
+        {"viewer_id": "vAAAAAAAAAAAAAAAA", "subject": "ada", "state": "CONNECTED"} | came,
+        {"viewer_id": "vBBBBBBBBBBBBBBBB", "subject": "<b>eve</b>", "state": "CONNECTED"} | came,
+        {"viewer_id": "vCCCCCCCCCCCCCCCC", "subject": "bob", "state": "DISCONNECTED"} | came,
+    ]
+    server.do(lambda: server.stand_in.viewers.update({session: found}))
+    rows = opened.get_by_test_id("viewer")
+
+    expect(rows).to_have_count(2, timeout=10_000)
+    expect(rows.nth(1)).to_contain_text("<b>eve</b>")
+    rows.nth(1).get_by_test_id("disconnect-viewer").click()
+    expect(opened.get_by_test_id("disconnect-dialog")).to_contain_text("grant")
+    opened.get_by_test_id("confirm-disconnect").click()
+
+    expect(rows).to_have_count(1)
+    expect(rows).to_contain_text("ada")
+    assert ("POST", f"/v1/sessions/{session}/viewers/vBBBBBBBBBBBBBBBB:disconnect") in server.stand_in.requests
+
+
+def test_a_session_without_viewers_says_so(opened: Page, server: Server) -> None:
+    """
+    It does not look as if they were still being read.
+    """
+    start(opened, server, "usd-viewer")
+
+    expect(opened.get_by_test_id("viewers")).to_contain_text("Nobody looks at it now.")

@@ -14,6 +14,7 @@ import { Embed } from "./embed.js";
 import { Log } from "./log.js";
 import { Picture } from "./picture.js";
 import { Timeline } from "./timeline.js";
+import { Viewers } from "./viewers.js";
 import { Waiting } from "./waiting.js";
 
 export function Session({ id }) {
@@ -79,6 +80,7 @@ function Details({ session }) {
         <section class="card"><h2>Start</h2><${Timeline} session=${session} />
           ${session.launch_count > 1 && html`<p class="hint">Launched ${session.launch_count} times: earlier launches were refused or failed.</p>`}
         </section>
+        ${viewable && html`<${Viewers} session=${session} />`}
         <section class="card"><h2>Facts</h2><${Facts} session=${session} /></section>
       </aside>
     </div>
