@@ -280,6 +280,7 @@ def test_ends(tmp_path: Path, text: str, code: int | None, said: str) -> None:
     assert found is not None
     assert found.exit_code == code
     assert said in found.message
+    assert (found.killed, bool(found.cause)) == (said == "grace", said == "memory")
 
 
 # Its device

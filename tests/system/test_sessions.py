@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -248,3 +250,34 @@ async def test_a_node_whose_applications_wrote_much_while_the_server_was_down_li
         tail = (await stack.get(f"/stream/{ids[0]}"))["log_tail"]
         assert tail[-1].startswith("39 xxx")
         assert sum(map(len, tail)) < 70_000
+
+
+async def test_an_application_that_hangs_is_said_and_ended(tmp_path: Path) -> None:
+    """Stopped by a signal it answers nothing, not even SIGTERM: that is said, and that it was killed in the end."""
+    application = Path(__file__).parents[1] / "agent" / "application.py"
+    command = [sys.executable, "-S", str(application), "{http_port}", "{signal_port}", "none"]
+    limits = {"unresponsive_timeout": "8s", "stop_grace_period": "1s"}
+    version = {"version": "1.0.0", "command": command, "limits": limits}
+    async with Stack(tmp_path / "stack") as stack:
+        await stack.start_agent()
+        body = {"application": {}, "versions": [version], "releases": {"default": "1.0.0"}}
+        await stack.put("/applications/hangs", body)
+        session_id = (await stack.post("/stream", {"application": "hangs"}))["session_id"]
+        await stack.session_in(session_id, "READY")
+        [first, *_] = (await stack.get(f"/stream/{session_id}/log"))["lines"]
+        os.kill(int(first.rpartition(" ")[2]), signal.SIGSTOP)
+
+        async def said() -> Any:
+            shown = await stack.get(f"/stream/{session_id}")
+            return shown if "does not answer" in shown["status_message"] else None
+
+        hung = await until(said, what="it is said that it hangs")
+        ended = await stack.session_in(session_id, "FAILED")
+
+    assert hung["state"] == "READY"
+    assert "The application does not answer: GET http://127.0.0.1:" in hung["status_message"]
+    assert (ended["end_reason"], ended["exit_code"]) == ("UNRESPONSIVE", -9)
+    assert ended["status_message"] == (
+        "The application did not answer for 8 seconds. "
+        "The application did not end within 1 s of SIGTERM (stop_grace_period), and was killed."
+    )

@@ -119,6 +119,7 @@ class Observer:
             elif self._record.state is LaunchState.READY:
                 self._probe = asyncio.create_task(self._probe_once(self._check_presence))
         self._note_device()
+        self._note_silence()
         overdue = self._record.overdue()
         if overdue != self._overdue:
             self._overdue = overdue
@@ -214,6 +215,14 @@ class Observer:
             self._device_note = note
             self.say(note)
 
+    def _note_silence(self) -> None:
+        """Say that the application does not answer, or that it does again."""
+        said, self._silent = self._silent, (self._record.unanswered_for or 0.0) >= UNANSWERED_S
+        if said != self._silent:
+            event = "application_silent" if self._silent else "application_answers"
+            self._log.warning(event, asked=self._record.unanswered)
+            self._tools.reports.changed(self._record.launch_id)
+
     async def _probe_once(self, probe: Callable[[], Awaitable[None]]) -> None:
         self.next_look = (
             self._tools.clock.now() + _READY_LAST_S
@@ -276,9 +285,6 @@ class Observer:
             self._record.unheard(found.unanswered)
         else:
             self._record.heard()
-        said, self._silent = self._silent, (self._record.unanswered_for or 0.0) >= UNANSWERED_S
-        if said != self._silent:
-            self._log.warning("application_silent" if self._silent else "application_answers", asked=found.unanswered)
-        if self._record.observe(found.viewers, found.idle_s) or said != self._silent:
+        if self._record.observe(found.viewers, found.idle_s):
             self._tools.reports.changed(self._record.launch_id)
             self._wake()
