@@ -110,7 +110,7 @@ async def test_why_it_is_not_ready_is_said(hub: Hub, node: Node, application: Ap
     places = [(GPU, 0), (GPU, 1), (OTHER_GPU, 0), (OTHER_GPU, 1)]
     await hub.until(lambda: hub.connections)
     for (case, (wishes, _)), (device, slot) in zip(NOT_READY.items(), places, strict=True):
-        await hub.want(application(case, wishes=wishes, device=device, slot=slot, limits={"start_timeout": 4.5}))
+        await hub.want(application(case, wishes=wishes, device=device, slot=slot, limits={"start_timeout": 7}))
 
     for case, (_, expected) in NOT_READY.items():
         over = await hub.until_state(case, LaunchReport.FAILED)
@@ -119,7 +119,7 @@ async def test_why_it_is_not_ready_is_said(hub: Hub, node: Node, application: Ap
 
         assert any(each.startswith("Not ready yet: ") and text in each for each in said), said
         assert over.reason == "START_TIMEOUT"
-        assert over.message.startswith("The application was not ready within 4.5 s of its start: ")
+        assert over.message.startswith("The application was not ready within 7 s of its start: ")
         assert text in over.message
 
 
