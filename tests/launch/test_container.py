@@ -392,7 +392,8 @@ async def test_where_it_may_write(around: Around) -> None:
     host = around.engine.created[0]["HostConfig"]
     assert set(host["Tmpfs"]) == {HOME, "/var/tmp", "/c", "/data"}
     assert all("size=4096" in options for options in host["Tmpfs"].values())
-    assert [bind.split(":")[0] for bind in host["Binds"]] == ["shared-1", str(plan.directory / "session.json")]
+    assert host["Binds"][0] == "shared-1:/tmp:ro"
+    assert [bind.split(":")[0] for bind in host["Binds"][1:]] == [str(plan.directory / "session.json")]
     assert (host["Memory"], host["MemorySwap"], host["PidsLimit"], host["NanoCpus"]) == (8192, 8192, 5, 500_000_000)
     assert host["ReadonlyRootfs"] is True
     await around.launcher.stop(plan, kill=True)

@@ -92,7 +92,7 @@ def viewer(real: RealEngine) -> Iterator[tuple[str, ...]]:
 async def launcher(real: RealEngine, root: Path, tmp_path: Path) -> AsyncIterator[ContainerLauncher]:
     rules = ContainerRules(
         allowed_roots=(str(tmp_path), sysconfig.get_paths()["purelib"], "/usr/lib", *_packages()),
-        shared_volumes=("shared-*",),
+        shared_volumes=("shared-*:rw",),
     )
     made = ContainerLauncher(root, [real.engine], rules)
     yield made

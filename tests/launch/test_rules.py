@@ -1,4 +1,4 @@
-"""What a node allows to containers: images and mounts."""
+"""What a node allows to containers: images and mounts. Also covers ``writable``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from footlights.launch.container.rules import ContainerRules, full_name
 from footlights.launch.launcher import LaunchError
+from footlights.launch.writable import nested
 
 DIGEST = "@sha256:" + "0" * 64
 
@@ -73,10 +74,8 @@ def test_mounts(tmp_path: Path) -> None:
     (readable / "link").symlink_to("in")
     rules = ContainerRules(allowed_roots=(str(readable),), writable_roots=(str(writable),))
 
-    assert rules.mounts(
-        [f"{readable}/in:/a:ro", f"{writable}:/b", f"{writable}/in:/c:ro", f"{readable}/link:/d:ro"]
-    ) == (
-        (f"{readable}/in:/a:ro", f"{writable}:/b", f"{writable}/in:/c:ro", f"{readable}/in:/d:ro"),
+    assert rules.mounts([f"{readable}/in:/a:ro", f"{writable}:/b", f"{writable}:/c:ro", f"{readable}/link:/d:ro"]) == (
+        (f"{readable}/in:/a:ro", f"{writable}:/b", f"{writable}:/c:ro", f"{readable}/in:/d:ro"),
         (),
     )
     for mount, words in {
@@ -103,9 +102,35 @@ def test_the_engines_socket(tmp_path: Path) -> None:
             ContainerRules(allowed_roots=(str(tmp_path),)).mounts([f"{tmp_path}/docker.sock:/a:ro"])
 
 
-def test_volumes() -> None:
-    """A volume is shared only where the operator says so; any other is the launch's own."""
-    rules = ContainerRules(shared_volumes=("kit-*",))
+def test_nothing_is_mounted_that_an_application_may_replace(tmp_path: Path) -> None:
+    """What it writes to is mounted whole: below, it could put a link in a place between the look and the start."""
+    (tmp_path / "out" / "in").mkdir(parents=True)
+    (tmp_path / "projects" / "a" / "in").mkdir(parents=True)
+    (tmp_path / "projects" / "link").symlink_to("/etc")
+    rules = ContainerRules(allowed_roots=(str(tmp_path),), writable_roots=(f"{tmp_path}/out", f"{tmp_path}/projects/*"))
 
-    assert rules.mounts(["kit-1:/a", "kit-2:/b:ro", "data:/c"]) == (("kit-1:/a", "kit-2:/b:ro"), ("/c",))
+    mounts = [f"{tmp_path}/out:/a", f"{tmp_path}/projects/a:/b", f"{tmp_path}/projects/a:/c:ro"]
+    assert rules.mounts(mounts) == (tuple(mounts), ())
+    for mount, words in {
+        f"{tmp_path}/out/in:/a": "could be replaced",
+        f"{tmp_path}/out/in:/a:ro": "could be replaced",
+        f"{tmp_path}/projects/a/in:/a:ro": f"lies in '{tmp_path}/projects/a'",
+        f"{tmp_path}/projects:/a": "may be written",
+        f"{tmp_path}/projects/link:/a": "may be written",
+    }.items():
+        with pytest.raises(LaunchError, match=words) as caught:
+            rules.mounts([mount])
+        assert (caught.value.reason, caught.value.rejected) == ("MOUNT_REFUSED", True)
+    assert nested(("/srv/out", "/srv/projects/*")) is None
+    assert nested(("/srv/*", "/srv/out")) == ("/srv/*", "/srv/out")
+
+
+def test_volumes() -> None:
+    """A volume is shared only where the operator says so, and written only where he says that; others are own."""
+    rules = ContainerRules(shared_volumes=("kit-*", "out:rw", "kit-w*:rw"))
+
+    assert rules.mounts(["kit-1:/a", "kit-2:/b:ro", "data:/c", "out:/d", "out:/e:ro", "kit-w1:/f"]) == (
+        ("kit-1:/a:ro", "kit-2:/b:ro", "out:/d", "out:/e:ro", "kit-w1:/f"),
+        ("/c",),
+    )
     assert ContainerRules().mounts(["kit-1:/a"]) == ((), ("/a",))

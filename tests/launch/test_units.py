@@ -390,6 +390,24 @@ async def test_only_allowed_paths_are_shown(root: Path, tmp_path: Path, systemd:
     await made.prepare(make_plan(version(str(program), read_only_paths=[str(allowed)]), root))
 
 
+async def test_nothing_is_shown_that_an_application_may_replace(
+    root: Path, tmp_path: Path, systemd: StandinSystemd
+) -> None:
+    """What containers of the node write to is shown whole: below, they could put a link in its place meanwhile."""
+    (tmp_path / "projects" / "a" / "in").mkdir(parents=True)
+    made = SystemdLauncher(
+        root,
+        systemd,
+        cast("UnitJournal", systemd),
+        allowed_roots=[str(tmp_path)],
+        writable_roots=[f"{tmp_path}/projects/*"],
+    )
+    await made.prepare(make_plan(version(read_only_paths=[f"{tmp_path}/projects/a"]), root))
+    with pytest.raises(LaunchError, match="could be replaced") as caught:
+        await made.prepare(make_plan(version(read_only_paths=[f"{tmp_path}/projects/a/in"]), root))
+    assert caught.value.reason == "PATH_NOT_ALLOWED"
+
+
 async def test_a_command_that_is_no_program(root: Path, tmp_path: Path, systemd: StandinSystemd) -> None:
     """It is refused before the unit is made: what executes it in there could not tell."""
     made = launcher(root, systemd, str(tmp_path))

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from footlights.devices.detect import is_choice
 from footlights.errors import InvalidArgument
 from footlights.ids import check_node, is_loopback
+from footlights.launch import writable
 from footlights.launch.firewall import FirewallSettings
 from footlights.launch.launchers import LAUNCHERS
 from footlights.protocol.isolation import Isolation
@@ -75,11 +76,13 @@ class AgentConfig:
     """A directory of this node; what lies below it may be shown to applications that ask for it, read-only;
     repeatable."""
     writable_roots: tuple[str, ...] = ()
-    """A directory of this node; what lies below it may be mounted into containers that ask for it, also to be written;
-    repeatable. What one session writes there the next one reads."""
+    """A directory of this node that may be mounted into containers that ask for it, also to be written, as a whole;
+    with ``/*`` at its end, each of its own subdirectories is one; repeatable. What one session writes there the next
+    one reads."""
     shared_volumes: tuple[str, ...] = ()
-    """A volume of the container engine that sessions share, such as a cache, with the wildcards ``*`` and ``?``;
-    repeatable. Any other volume of a version is empty at the start of each session and ends with it."""
+    """A volume of the container engine that sessions share to read it, with the wildcards ``*`` and ``?``; with
+    ``:rw`` at its end, also to write to it, so that each session trusts those before it; repeatable. Any other volume
+    of a version is empty at the start of each session and ends with it."""
     image_registries: tuple[str, ...] = ()
     """A registry, or a place in one, that images may come from, such as ``registry.example.com/team``; repeatable.
     Without any: all."""
@@ -219,8 +222,16 @@ class AgentConfig:
         _check(network in CONTAINER_NETWORKS, "container_network", text)
         for name in ("allowed_roots", "writable_roots"):
             for root in getattr(self, name):
-                good = root.startswith("/") and root != "/" and ".." not in root.split("/")
+                path = root.removesuffix(writable.EACH) if name == "writable_roots" else root
+                good = path.startswith("/") and path != "/" and ".." not in path.split("/")
                 _check(good, name, f"{root!r} is not a directory below /. Give an absolute path without '..'.")
+        if pair := writable.nested(self.writable_roots):
+            text = f"{pair[0]!r} and {pair[1]!r}: one lies in the other, where applications could replace it. Give one."
+            _check(False, "writable_roots", text)
+        for volume in self.shared_volumes:
+            name, separator, mode = volume.partition(":")
+            good = bool(name) and (not separator or mode == "rw")
+            _check(good, "shared_volumes", f"{volume!r} is not NAME or NAME:rw. Give one of them.")
         if self.container_socket:
             text = f"{self.container_socket!r} is not an absolute path. Give the path of Docker's Unix socket."
             _check(self.container_socket.startswith("/"), "container_socket", text)

@@ -35,7 +35,7 @@ class LauncherSettings:
     allowed_roots: tuple[str, ...] = ()
     """Directories of the node below which a version may have paths shown to its applications."""
     writable_roots: tuple[str, ...] = ()
-    """The same for paths that its applications may write to."""
+    """Directories that its applications may write to (`writable`)."""
     shared_volumes: tuple[str, ...] = ()
     image_registries: tuple[str, ...] = ()
     image_digests: bool = False
@@ -144,6 +144,7 @@ def _open_systemd(settings: LauncherSettings) -> Launcher:
         SystemBus(),
         UnitJournal(),
         allowed_roots=settings.allowed_roots,
+        writable_roots=settings.writable_roots,
         denied_networks=settings.denied_networks,
     )
 

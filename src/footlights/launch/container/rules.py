@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from footlights.launch import writable
 from footlights.launch.launcher import LaunchError
 
 if TYPE_CHECKING:
@@ -29,9 +30,10 @@ class ContainerRules:
     allowed_roots: tuple[str, ...] = ()
     """Directories below which mounts may be read."""
     writable_roots: tuple[str, ...] = ()
-    """Directories below which mounts may be read and written."""
+    """Directories that may be mounted to be read and written (`writable`)."""
     shared_volumes: tuple[str, ...] = ()
-    """Names of volumes that sessions share, with the wildcards ``*`` and ``?``."""
+    """Names of volumes that sessions share, with the wildcards ``*`` and ``?``: to be read, or with ``:rw`` also to be
+    written."""
     image_registries: tuple[str, ...] = ()
     """Registries, or places in them, that images may come from; empty: any."""
     image_digests: bool = False
@@ -54,8 +56,9 @@ class ContainerRules:
     def mounts(self, mounts: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the mounts as the engine is given them, and the targets at which the launch has an own directory.
 
-        A volume that the operator does not share is such a directory: it is empty, and ends with the launch. Raises
-        LaunchError ``MOUNT_REFUSED``. Blocking: it looks at the sources.
+        A volume that the operator does not share is such a directory: it is empty, and ends with the launch. One that
+        is shared to be read is read-only, whatever the version says. Raises LaunchError ``MOUNT_REFUSED``. Blocking: it
+        looks at the sources.
         """
         given: list[str] = []
         own: list[str] = []
@@ -64,17 +67,29 @@ class ContainerRules:
             target, _, mode = rest.partition(":")
             if source.startswith("/"):
                 given.append(f"{self._source(source, read_only=mode == 'ro')}:{rest}")
-            elif any(fnmatchcase(source, pattern) for pattern in self.shared_volumes):
-                given.append(mount)
+            elif (may_write := self._shares(source)) is not None:
+                given.append(mount if may_write or mode == "ro" else f"{mount}:ro")
             else:
                 own.append(target)
         return tuple(given), tuple(own)
+
+    def _shares(self, volume: str) -> bool | None:
+        """Say whether sessions that share a volume may write to it; None where they do not share it."""
+        shared = (each.partition(":") for each in self.shared_volumes)
+        found = [mode for pattern, _, mode in shared if fnmatchcase(volume, pattern)]
+        return "rw" in found if found else None
 
     def _source(self, source: str, *, read_only: bool) -> str:
         """Return where a source really lies. The engine is given that place: no link is followed afterwards."""
         place = os.path.realpath(source)
         roots = (*self.writable_roots, *self.allowed_roots) if read_only else self.writable_roots
-        if not any(Path(place).is_relative_to(os.path.realpath(root)) for root in roots):
+        if (written := writable.place_of(place, self.writable_roots)) and written != place:
+            text = (
+                f"{source!r} lies in {written!r}, which applications write to, and could be replaced meanwhile: mount "
+            )
+            raise _mount_refused(f"{text}that directory itself.")
+        allowed = read_only and any(Path(place).is_relative_to(os.path.realpath(root)) for root in self.allowed_roots)
+        if not written and not allowed:
             option, kind = ("--allowed-roots", "read") if read_only else ("--writable-roots", "written")
             text = f"the mount of {source!r} is below no directory of this node that may be {kind} "
             raise _mount_refused(f"{text}({', '.join(roots) or 'none'}): allow one ({option}), or mount another.")

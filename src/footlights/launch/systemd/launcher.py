@@ -12,6 +12,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from footlights.launch import writable
 from footlights.launch.launcher import LaunchError, LaunchPlan, LogPart, Phase, Status, node_error
 from footlights.launch.plan import resolve_command
 from footlights.launch.process.launcher import own_directory
@@ -48,12 +49,14 @@ class SystemdLauncher:
         journal: UnitJournal,
         *,
         allowed_roots: Sequence[str] = (),
+        writable_roots: Sequence[str] = (),
         denied_networks: Sequence[str] = (),
     ) -> None:
         self._root = root.absolute()
         self._manager = manager
         self._journal = journal
         self._allowed_roots = tuple(os.path.realpath(path) for path in allowed_roots)
+        self._writable_roots = tuple(writable_roots)
         self._denied_networks = tuple(denied_networks)
         self._flushed: set[str] = set()
 
@@ -190,6 +193,10 @@ class SystemdLauncher:
             roots = ", ".join(self._allowed_roots) or "none"
             text = f"this node does not show {path!r} to applications: allow it with --allowed-root (allowed: {roots})."
             raise LaunchError("PATH_NOT_ALLOWED", text, rejected=True)
+        real = os.path.realpath(path)
+        if (written := writable.place_of(real, self._writable_roots)) and written != real:
+            text = f"{path!r} lies in {written!r}, which applications write to, and could be replaced meanwhile: show "
+            raise LaunchError("PATH_NOT_ALLOWED", f"{text}that directory itself.", rejected=True)
         return path
 
     async def _start_error(self, plan: LaunchPlan, command: str, result: str) -> LaunchError:
