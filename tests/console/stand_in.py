@@ -94,6 +94,7 @@ class StandIn(State):
                 get("/v1/sessions/{id}/log", self.get_log),
                 Route("/v1/sessions/{id}/whep", self.offer, methods=["POST"]),
                 Route("/v1/sessions/{id}/whep/{resource}", self.hang_up, methods=["DELETE"]),
+                Route("/v1/sessions/{id}/whep/{resource}", self.trickle, methods=["PATCH"]),
                 get("/v1/sessions/{id}/viewers", self.list_viewers),
                 post("/v1/sessions/{id}/viewers/{viewer}:disconnect", self.disconnect_viewer),
                 get("/v1/sessions/{id}", self.get_session),
@@ -302,6 +303,12 @@ class StandIn(State):
         if session["state"] == "ACTIVE":
             self.change(session, state="READY", viewers=0)
         return Response(status_code=200)
+
+    async def trickle(self, request: Request) -> Response:
+        if request.path_params["id"] in self.thrown_out:
+            message = "You were disconnected from this session: this grant is refused."
+            return JSONResponse(Refusal(403, 7, message, "VIEWER_DISCONNECTED").body, 403)
+        return Response(status_code=204)
 
     async def list_viewers(self, request: Request, caller: Json) -> Response:
         session = self._session(request, caller)

@@ -31,6 +31,8 @@ class State:
     created: list[Json] = field(default_factory=list)
     revoked: set[str] = field(default_factory=set)
     viewers: dict[str, list[Json]] = field(default_factory=dict)
+    thrown_out: set[str] = field(default_factory=set)
+    """Sessions whose viewers were disconnected by a call."""
     whep: Picture = field(default_factory=Picture)
 
     def __post_init__(self) -> None:

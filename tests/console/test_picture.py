@@ -266,3 +266,22 @@ def test_nobody_takes_the_picture_from_its_owner_by_looking_in(opened: Page, ser
     opened.get_by_test_id("watch").click()
 
     expect(opened.get_by_test_id("picture")).to_have_attribute("data-state", "playing", timeout=PLAYS)
+
+
+def test_who_was_disconnected_does_not_come_back_by_itself(playing: Page, server: Server) -> None:
+    """
+    By a call: the page says so, asks for no other grant, and comes back when it is told to.
+    """
+    session = next(iter(server.stand_in.sessions))
+    server.do(lambda: server.stand_in.thrown_out.add(session))
+    server.wait(server.stand_in.whep.close_all())
+
+    expect(playing.get_by_test_id("connecting")).to_contain_text(
+        "You were disconnected from this session.", timeout=15_000
+    )
+    offers = len(server.stand_in.whep.offers)
+    server.do(server.stand_in.thrown_out.clear)
+    playing.get_by_test_id("connecting").get_by_role("button").click()
+
+    expect(playing.get_by_test_id("picture")).to_have_attribute("data-state", "playing", timeout=15_000)
+    assert (offers, len(server.stand_in.whep.offers)) == (1, 2)

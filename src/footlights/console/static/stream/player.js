@@ -16,6 +16,7 @@ const CONNECT_LIMIT = 12_000;
 const PICTURE_LIMIT = 20_000;
 const LOOPBACK = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/;
 const DISCONNECTED_FOR = 4000;
+const ASKING_LIMIT = 2000;
 const FIRST_DELAY = 1000;
 const LAST_DELAY = 10_000;
 const STATS_EVERY = 1000;
@@ -78,8 +79,11 @@ export class Player extends EventTarget {
         throw end;
       } catch (error) {
         if (ending.aborted) return;
+        const resource = this.#resource;
         this.#release({});
         if (error.final) return this.#say("failed", { reason: error.message });
+        if (await wasDisconnected(resource)) return this.#say("failed", { reason: "You were disconnected from this session." });
+        if (ending.aborted) return;
         this.#say("waiting", { reason: error.message, attempt, retryIn: delay / 1000 });
       }
       await pause(delay, ending);
@@ -195,6 +199,20 @@ export class Player extends EventTarget {
 
   #emit(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
+
+/** Whether the viewer was disconnected by a call: then it is not for the page to come back by itself. */
+async function wasDisconnected(resource) {
+  if (!resource) return false;
+  const headers = { Authorization: `Bearer ${resource.token}`, "Content-Type": "application/trickle-ice-sdpfrag" };
+  try {
+    const response = await fetch(resource.url, { method: "PATCH", headers, body: "", signal: AbortSignal.timeout(ASKING_LIMIT), credentials: "omit" });
+    if (response.status !== 403) return false;
+    const { details } = await response.json();
+    return details.some(({ reason }) => reason === "VIEWER_DISCONNECTED");
+  } catch {
+    return false;
   }
 }
 
