@@ -409,7 +409,7 @@ async def test_requests_at_once_are_bounded(application: Application) -> None:
         ("DELETE", "/stream/s1/whep", "OPTIONS, POST"),
         ("GET", "/stream/s1/whep/r", "OPTIONS, PATCH, DELETE"),
         ("POST", "/stream/s1/whep/r", "OPTIONS, PATCH, DELETE"),
-        ("POST", "/stream/s1/sign_in", "OPTIONS, GET"),
+        ("POST", "/stream/s1/sign_in", "OPTIONS, GET, HEAD, DELETE"),
     ],
 )
 async def test_a_wrong_method_is_405_with_what_is_allowed(

@@ -648,6 +648,8 @@ class Signaling(_message.Message):
     WHEP_PATH_FIELD_NUMBER: _builtins.int
     WEBSOCKET_PATH_FIELD_NUMBER: _builtins.int
     CHECKS_SECRET_FIELD_NUMBER: _builtins.int
+    FORWARDED_HEADERS_FIELD_NUMBER: _builtins.int
+    MAX_VIEWERS_FIELD_NUMBER: _builtins.int
     whep_path: _builtins.str
     """Optional. The path of its WHEP endpoint on the signalling port, such as `/whep`; empty if it has none."""
     websocket_path: _builtins.str
@@ -656,16 +658,26 @@ class Signaling(_message.Message):
     """Optional. Whether the application itself refuses requests on its signalling port that do not prove its launch's secret
     (`Footlights-Launch-Proof`). Otherwise the agent takes the connections, checks the proof and passes them on.
     """
+    max_viewers: _builtins.int
+    """Optional. How many viewers it takes at a time; 0 is not known. One more is told so, and not passed on to it."""
+    @_builtins.property
+    def forwarded_headers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. Headers of a WebSocket's handshake that are passed on to the application, in lower case, such as `nucleus-token`. A
+        browser, which cannot set them, sends each as a subprotocol, `nucleus-token.VALUE`.
+        """
+
     def __init__(
         self,
         *,
         whep_path: _builtins.str = ...,
         websocket_path: _builtins.str = ...,
         checks_secret: _builtins.bool = ...,
+        forwarded_headers: _abc.Iterable[_builtins.str] | None = ...,
+        max_viewers: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks_secret", b"checks_secret", "websocket_path", b"websocket_path", "whep_path", b"whep_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks_secret", b"checks_secret", "forwarded_headers", b"forwarded_headers", "max_viewers", b"max_viewers", "websocket_path", b"websocket_path", "whep_path", b"whep_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

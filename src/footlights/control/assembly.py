@@ -20,6 +20,7 @@ from footlights.auth.tokens import replica_proofs
 from footlights.console.app import console
 from footlights.control import targets
 from footlights.control.call.authenticate import CertificateAuthenticator, TokenAuthenticator
+from footlights.control.call.context import Call
 from footlights.control.call.grpc_adapter import grpc_handlers
 from footlights.control.call.local import LocalCalls
 from footlights.control.call.pacing import Pacing
@@ -79,7 +80,7 @@ from footlights.control.services.viewers import ViewerService
 from footlights.control.services.writes import Writes
 from footlights.control.signals import Signals
 from footlights.errors import DOMAIN
-from footlights.frontdoor import FrontDoor
+from footlights.frontdoor import FrontDoor, OpenSessions
 from footlights.frontdoor import openapi as front_door_openapi
 from footlights.gateway import Gateway, LocalUpstream, Options, docs
 from footlights.gateway.openapi import Info, document
@@ -375,13 +376,14 @@ async def assemble(
 
     # call/ and services/
     authenticator = TokenAuthenticator(store, digests, clock, proofs)
+    writes = Writes(store, box, clock)
+    terminator = SessionTerminator(writes, signals, origin, clock)
     services = [_service(REPLICA_SERVICE, ReplicaService(links, logs), strict=False)]
     if "hub" in settings.roles:
         enrolling = CertificateService(store, signals, identities, issuer=issuer, box=box, clock=clock)
         both = (AGENT_SERVICE, agents), (CERTIFICATE_SERVICE, enrolling)
         services += [_service(name, found, strict=False) for name, found in both]
     if "api" in settings.roles:
-        writes = Writes(store, box, clock)
         sealer = Sealer(key.keys("pages"))
         creator = SessionCreator(
             store,
@@ -402,7 +404,7 @@ async def assemble(
             signals,
             writes=writes,
             creator=creator,
-            terminator=SessionTerminator(writes, signals, origin, clock),
+            terminator=terminator,
             connector=SessionConnector(store, grants, settings, public_url, clock),
             follower=SessionFollower(
                 store,
@@ -452,7 +454,7 @@ async def assemble(
     local = LocalCalls(registry, pipeline)
 
     # HTTP
-    front_door = _front_door(settings, store, grants, key, clock) if "frontdoor" in settings.roles else None
+    front_door = _front_door(settings, store, grants, key, clock, terminator) if "frontdoor" in settings.roles else None
     readiness = Readiness(store, supervisor)
     probes = Probes(metrics, readiness, queued=lambda: store.queued)
     app = web(
@@ -617,8 +619,18 @@ def _documents(public_url: str) -> list[Route]:
 
 
 def _front_door(
-    settings: ServerSettings, store: Store, grants: Grants, key: ClusterKey, now: Callable[[], datetime]
+    settings: ServerSettings,
+    store: Store,
+    grants: Grants,
+    key: ClusterKey,
+    now: Callable[[], datetime],
+    terminator: SessionTerminator,
 ) -> FrontDoor:
+    async def end(session_id: str, owner: str) -> None:
+        call = Call("/footlights.v1.StreamingService/TerminateSession", ())
+        call.caller = Caller(owner, Role.DEVELOPER, "")
+        await terminator.terminate(session_pb2.TerminateSessionRequest(session_id=session_id), call)
+
     return FrontDoor(
         targets.resolver(store, key.box(), NodeAddresses(settings.node_networks)),
         grants,
@@ -626,4 +638,5 @@ def _front_door(
         keys=key.keys("frontdoor"),
         allow_origin="*" if "*" in settings.cors_origins else settings.cors_origins,
         now=now,
+        open_sessions=OpenSessions(settings.kas_user, end) if settings.kas_user else None,
     )

@@ -105,7 +105,8 @@ class ServerSettings:
     ``/applications``."""
     kas_user: str = ""
     """As whom clients of Kit App Streaming call that send no token, as its web viewer never does: all their sessions
-    are this user's, and each of them sees and ends all. Empty: a token is needed."""
+    are this user's, each of them sees and ends all, and their ids open ``/sign_in`` for viewers. Empty: a token is
+    needed, and a grant."""
     kas_prefix: str = ""
     """A path below which Kit App Streaming is served too, such as ``/ovas``."""
     kas_edit: bool = False

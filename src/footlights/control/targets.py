@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from footlights.control.dispatch.node_addresses import NodeAddresses
     from footlights.frontdoor import Resolve, ViewerGrant
     from footlights.store import Store, Transaction
+    from footlights.store.schema import LaunchRow, ViewerRow
 
 _ASKED_AT_ONCE: Final = 500
 
@@ -76,6 +77,13 @@ class StoredViewers:
         return await self._store.read(read)
 
 
+def _is_full(signaling: application_pb2.Signaling, launch: LaunchRow | None, viewer: ViewerRow | None) -> bool:
+    """Return whether an application has as many viewers as it takes; one that is among them may come again."""
+    if not signaling.max_viewers or launch is None or (viewer is not None and viewer.connections):
+        return False
+    return (launch.viewers or 0) >= signaling.max_viewers
+
+
 def _target(
     tx: Transaction, session_id: str, viewer_id: str, box: Box
 ) -> tuple[Target, node_pb2.NodeFacts, str | None] | None:
@@ -95,6 +103,11 @@ def _target(
         websocket_path=signaling.websocket_path,
         state=row.state,
         removed=viewer is not None and viewer.removed_time is not None,
+        owner=row.username,
+        is_known=viewer is not None,
+        is_full=_is_full(signaling, launch, viewer),
+        max_viewers=signaling.max_viewers,
+        forwarded_headers=tuple(signaling.forwarded_headers),
         secret=launch_secrets.open_sealed(box, launch.launch_id, launch.secret) if launch else "",
     )
     return target, facts, node.link_address if node else None

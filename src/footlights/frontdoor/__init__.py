@@ -2,7 +2,8 @@
 
 The front door owns two routes: ``/v1/sessions/{session_id}/whep[/{resource}]`` (HTTP) and
 ``/v1/sessions/{session_id}/sign_in`` (WebSocket), both also below ``/stream``, where the URLs of grants lead in this
-release: front doors of the release before know only those. A request passes these steps:
+release: front doors of the release before know only those. ``/sign_in`` alone is for players that are given a host. A
+request passes these steps:
 
 1. ``app`` finds the route and counts the request; ``credentials`` takes the viewer's grant out of it.
 2. ``checks`` verifies the grant, finds the session and refuses one that cannot be connected to.
@@ -14,7 +15,8 @@ release: front doors of the release before know only those. A request passes the
 What must hold:
 
 * Only a grant opens a route, and only for the session that it names. It is removed from header, query and subprotocol
-  before anything is passed on or logged.
+  before anything is passed on or logged. One that has opened a session opens it again for as long as the session lives.
+  Where an operator says so, the ids of one user's sessions open ``sign_in`` for them.
 * Errors of authentication and of state are never 400: players take a 400 as a hint to try another protocol.
 * Bodies, messages, waits, concurrent requests and sockets are bounded; the latter also per user, session and grant
   (``places``).
@@ -29,6 +31,7 @@ from footlights.frontdoor.app import FrontDoor
 from footlights.frontdoor.interfaces import (
     GrantVerifier,
     Limits,
+    OpenSessions,
     PlaceLimits,
     Resolve,
     Target,
@@ -42,6 +45,7 @@ __all__ = [
     "FrontDoorError",
     "GrantVerifier",
     "Limits",
+    "OpenSessions",
     "PlaceLimits",
     "Resolve",
     "Target",

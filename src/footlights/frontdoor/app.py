@@ -14,7 +14,7 @@ from footlights.errors import InvalidArgument, NotFound, Reason, Unimplemented
 from footlights.frontdoor import credentials as credential
 from footlights.frontdoor.answers import Answer, FrontDoorError, error_answer
 from footlights.frontdoor.checks import ViewerChecks
-from footlights.frontdoor.interfaces import GrantVerifier, Limits, Resolve, ViewerRegister
+from footlights.frontdoor.interfaces import GrantVerifier, Limits, OpenSessions, Resolve, ViewerRegister
 from footlights.frontdoor.websocket_proxy import WebSocketProxy
 from footlights.frontdoor.whep_proxy import WhepProxy
 from footlights.frontdoor.whep_resources import WhepResources
@@ -30,12 +30,14 @@ if TYPE_CHECKING:
 _PATH: Final = re.compile(
     r"(?P<session>(?:/v1/sessions|/stream)/(?P<session_id>[^/]+))/"
     r"(?:whep(?:/(?P<resource>[^/]+))?|(?P<sign_in>sign_in))"
+    r"|(?P<root>/sign_in)"
 )
+"""With ``root`` a subprotocol or the grant names the session: there NVIDIA's players dial that are given a host."""
 
 _EXPOSED: Final = (
     "Location", "Link", "ETag", "Retry-After", "Accept-Post", "Accept-Patch", "WWW-Authenticate", "X-Request-Id",
 )  # fmt: skip
-_METHODS: Final = ("OPTIONS", "POST", "PATCH", "DELETE")
+_METHODS: Final = ("OPTIONS", "HEAD", "POST", "PATCH", "DELETE")
 _REQUEST_HEADERS: Final = ("Authorization", "Content-Type", "If-Match", "If-None-Match")
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -53,6 +55,7 @@ class FrontDoor:
         allow_origin: ``"*"``, or the origins whose pages may use this.
         now: the wall clock, aware.
         limits: bounds of sizes, waits and concurrency.
+        open_sessions: sessions that whoever knows their id may watch and end by ``sign_in``; None for none.
     """
 
     def __init__(
@@ -65,11 +68,12 @@ class FrontDoor:
         allow_origin: str | Collection[str] = "*",
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         limits: Limits | None = None,
+        open_sessions: OpenSessions | None = None,
     ) -> None:
         limits = limits or Limits()
         origins = [allow_origin] if isinstance(allow_origin, str) else allow_origin
         self._cors = Cors(origins, expose=_EXPOSED, request_headers=_REQUEST_HEADERS)
-        checks = ViewerChecks(resolve, grants, now)
+        checks = self._checks = ViewerChecks(resolve, grants, now, open_sessions)
         self._whep = WhepProxy(
             checks, WhepResources(keys or partial(list, [secrets.token_bytes(32)])), register, limits
         )
@@ -95,7 +99,7 @@ class FrontDoor:
             raise ValueError(f"the scope must be http or websocket (got {scope['type']}).")
         name = request_id(header(scope, b"x-request-id"))
         match = _PATH.fullmatch(path_below_mount(scope))
-        session_id = match["session_id"] if match else ""
+        session_id = (match["session_id"] or "") if match else ""
         with structlog.contextvars.bound_contextvars(request_id=name, session_id=session_id):
             if scope["type"] == "http":
                 await self._http(scope, receive, send, name)
@@ -138,7 +142,14 @@ class FrontDoor:
         allowed = _allowed(match)
         if scope["method"] not in allowed:
             raise _wrong_method(scope["method"], allowed)
-        if match["sign_in"]:
+        if _is_sign_in(match):
+            session_id = session_id or self._named(given)
+            if scope["method"] == "HEAD":
+                await self._sockets.look(session_id, given)
+                return Answer(200)
+            if scope["method"] == "DELETE":
+                await self._sockets.hang_up(session_id, given)
+                return Answer(204)
             error = InvalidArgument(
                 "upgrade", "this route is a WebSocket: connect with one", reason=Reason.WEBSOCKET_REQUIRED
             )
@@ -152,12 +163,16 @@ class FrontDoor:
         given = credential.take(scope)
         match = _PATH.fullmatch(path_below_mount(scope))
         try:
-            if match is None or not match["sign_in"]:
+            if match is None or not _is_sign_in(match):
                 raise FrontDoorError(_no_route("WebSocket", path_below_mount(scope)))
-            await self._sockets.sign_in(scope, receive, send, match["session_id"], given)
+            await self._sockets.sign_in(scope, receive, send, match["session_id"] or self._named(given), given)
         except FrontDoorError as error:
             _log.info("viewer_refused", path=scope["path"], reason=error.error.reason, status=error.http_status)
             await self._deny(scope, receive, send, error)
+
+    def _named(self, given: credential.Credentials) -> str:
+        """The session that a request names which does not in its path; empty where it does not at all."""
+        return self._checks.session_of(given.grant) if given.grant else given.session_id
 
     async def _deny(self, scope: Scope, receive: Receive, send: Send, error: FrontDoorError) -> None:
         await receive()  # websocket.connect
@@ -178,9 +193,13 @@ def _allowed(match: re.Match[str] | None) -> tuple[str, ...]:
     """The methods of a path, beside OPTIONS."""
     if match is None:
         return ()
-    if match["sign_in"]:
-        return ("GET",)
+    if _is_sign_in(match):
+        return ("GET", "HEAD", "DELETE")
     return ("PATCH", "DELETE") if match["resource"] else ("POST",)
+
+
+def _is_sign_in(match: re.Match[str]) -> bool:
+    return bool(match["sign_in"] or match["root"])
 
 
 def _wrong_method(method: str, allowed: tuple[str, ...]) -> FrontDoorError:

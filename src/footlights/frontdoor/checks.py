@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from footlights.errors import (
     Error,
+    Exhausted,
     FailedPrecondition,
     NotFound,
     PermissionDenied,
@@ -15,13 +17,15 @@ from footlights.errors import (
     Unavailable,
 )
 from footlights.frontdoor.answers import FrontDoorError
+from footlights.frontdoor.interfaces import KnownById
+from footlights.ids import is_uuid
 from footlights.lifecycle import SessionState, known
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from footlights.frontdoor.interfaces import GrantVerifier, Resolve, Target, ViewerGrant
+    from footlights.frontdoor.interfaces import GrantVerifier, OpenSessions, Resolve, Target, ViewerGrant
 
 _RETRY_AFTER_S: Final = 2.0
 
@@ -33,6 +37,8 @@ class ViewerChecks:
     resolve: Resolve
     grants: GrantVerifier
     now: Callable[[], datetime]
+    open: OpenSessions | None = None
+    """Sessions whose id is all that is asked for."""
 
     def admit(self, text: str, session_id: str, *, also_expired: bool = False) -> ViewerGrant:
         """The grant in ``text``, verified and for this session.
@@ -62,6 +68,39 @@ class ViewerChecks:
                 )
             )
         return grant
+
+    def session_of(self, text: str) -> str:
+        """The session that a grant is for; empty where it is none."""
+        try:
+            return self.grants.read(text).session_id
+        except Error:
+            return ""
+
+    def enter(self, text: str, session_id: str) -> ViewerGrant:
+        """Who is let in to be connected: by a grant, also an expired one, or by the id of an open session.
+
+        Ask ``require_entrance`` once the session is found: whether a grant may have expired, and a session is open, is
+        not known before.
+
+        Raises:
+            FrontDoorError: as ``admit``.
+        """
+        if not text and self.open is not None and is_uuid(session_id):
+            return KnownById(session_id, self.open.owner, secrets.token_urlsafe(12))
+        return self.admit(text, session_id, also_expired=True)
+
+    def require_entrance(self, text: str, session_id: str, target: Target) -> None:
+        """Refuse who was let in too early: by the id of another user's session, or by a grant that has expired unused.
+
+        A grant that has opened a session opens it again for as long as it lives: players reconnect by the same URL.
+
+        Raises:
+            FrontDoorError: 401 ``GRANT_MISSING`` or ``GRANT_EXPIRED``.
+        """
+        if not text and self.open is not None and target.owner == self.open.owner:
+            return
+        if not (text and target.is_known):
+            self.admit(text, session_id)
 
     async def find(self, session_id: str, grant: ViewerGrant, *, also_removed: bool = False) -> Target:
         """Where the session is, in any state.
@@ -131,6 +170,25 @@ def removed(session_id: str) -> FrontDoorError:
         metadata={"session_id": session_id},
     )
     return FrontDoorError(error)
+
+
+def require_room(target: Target) -> None:
+    """Refuse one viewer more than the application takes.
+
+    Raises:
+        FrontDoorError: 429 ``VIEWER_LIMIT``.
+    """
+    if target.is_full:
+        most = target.max_viewers
+        who = "one viewer at a time, and another one is" if most == 1 else f"{most} viewers at a time, and as many are"
+        raise FrontDoorError(
+            Exhausted(
+                f"The application takes {who} connected: wait until somebody leaves, or have them disconnected.",
+                reason=Reason.VIEWER_LIMIT,
+                metadata={"kind": "viewers", "of": "application", "limit": str(most)},
+                retry_after_s=5.0,
+            )
+        )
 
 
 def overloaded() -> FrontDoorError:

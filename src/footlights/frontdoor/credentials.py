@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from footlights.ids import is_uuid
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from starlette.types import Scope
 
 _SUBPROTOCOL = "authorization-bearer."
+_SESSION = "x-nv-sessionid."
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,22 @@ class Credentials:
     """The WebSocket subprotocols without the grant's."""
     grant_subprotocol: str
     """The subprotocol that carried the grant, to be echoed; empty where another way did."""
+
+    @property
+    def session_id(self) -> str:
+        """The session that a subprotocol names: ``x-nv-sessionid.ID``, or the id itself; empty where none does."""
+        for name in self.subprotocols:
+            rest = name[len(_SESSION) :] if name.lower().startswith(_SESSION) else name
+            if is_uuid(rest):
+                return rest
+        return ""
+
+    def carried(self, header: str) -> tuple[str, str]:
+        """Return the subprotocol that stands for a header, ``header.VALUE``, and the value; empty where none does."""
+        for name in self.subprotocols:
+            if name.lower().startswith(f"{header}."):
+                return name, name[len(header) + 1 :]
+        return "", ""
 
     def __repr__(self) -> str:
         return "Credentials([redacted])"

@@ -32,6 +32,16 @@ class Target:
     """The IP addresses that it has and that were checked: no other is dialled."""
     problem: str = ""
     """Why there is none, for a viewer."""
+    owner: str = ""
+    """Whose session it is."""
+    is_known: bool = False
+    """Whether the viewer that asks has been connected before."""
+    is_full: bool = False
+    """Whether its application has as many viewers as it takes, and the one that asks is not among them."""
+    max_viewers: int = 0
+    """How many that is; 0 is not known."""
+    forwarded_headers: tuple[str, ...] = ()
+    """Headers of a handshake, in lower case, that are passed on to the application."""
     secret: str = field(default="", repr=False)
     """What its launch knows the front door by; empty where it has none. It is proved, and never sent."""
 
@@ -87,6 +97,35 @@ class ViewerGrant(Protocol):
     @property
     def viewer_id(self) -> str:
         """The id of the viewer that uses it."""
+
+
+class EndSession(Protocol):
+    """Ends a session for its owner."""
+
+    async def __call__(self, session_id: str, owner: str) -> None:
+        """Have it end. May raise an ``errors.Error``."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSessions:
+    """One user's sessions that whoever knows their id may watch and end, as in Kit App Streaming."""
+
+    owner: str
+    end: EndSession
+
+
+@dataclass(frozen=True, slots=True)
+class KnownById:
+    """A viewer of an open session, which has shown the session's id and nothing else; a `ViewerGrant`."""
+
+    session_id: str
+    subject: str
+    nonce: str
+
+    @property
+    def viewer_id(self) -> str:
+        """The id of the viewer."""
+        return f"v{self.nonce}"
 
 
 class GrantVerifier(Protocol):

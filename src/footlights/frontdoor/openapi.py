@@ -35,7 +35,9 @@ def fragment() -> dict[str, Any]:
         suffix = "" if number == 1 else f"_{number}"
         paths[f"{session}/whep"] = {"post": _offer(suffix)}
         paths[f"{session}/whep/{{resource}}"] = {"patch": _trickle(suffix), "delete": _hang_up(suffix)}
-        paths[f"{session}/sign_in"] = {"get": _sign_in(suffix)}
+        paths[f"{session}/sign_in"] = {
+            "get": _sign_in(suffix), "head": _look(suffix), "delete": _leave(suffix),
+        }  # fmt: skip
     text = "Brings viewers to the signalling of their session. The grant is that of ConnectSession."
     return {
         "tags": [{"name": _TAG, "description": text}],
@@ -119,6 +121,22 @@ def _sign_in(suffix: str) -> dict[str, Any]:
             "426": {"$ref": "#/components/responses/SignalingError"},
             **_errors(),
         },
+    }
+
+
+def _look(suffix: str) -> dict[str, Any]:
+    return {
+        **_about(f"LookIn{suffix}", "Says whether a viewer could be connected now."),
+        "parameters": _parameters(),
+        "responses": {"200": {"description": "It could.", "headers": _headers()}, **_errors()},
+    }
+
+
+def _leave(suffix: str) -> dict[str, Any]:
+    return {
+        **_about(f"SignOut{suffix}", "Closes the viewer's own WebSockets at this server."),
+        "parameters": _parameters(),
+        "responses": {"204": {"description": "They are closed.", "headers": _headers()}, **_errors()},
     }
 
 

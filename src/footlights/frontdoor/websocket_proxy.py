@@ -14,7 +14,7 @@ from websockets.typing import Origin, Subprotocol
 
 from footlights.errors import Error, Reason, Unavailable
 from footlights.frontdoor.answers import FrontDoorError
-from footlights.frontdoor.checks import ViewerChecks, not_offered, removed, require_open
+from footlights.frontdoor.checks import ViewerChecks, not_offered, removed, require_open, require_room
 from footlights.frontdoor.node_client import dial, invalid_answer, proof_of
 from footlights.frontdoor.places import Places
 from footlights.frontdoor.whep_proxy import SOCKET, end_resources, no_harm
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 _NORMAL, _GOING_AWAY, _NO_CODE, _LOST, _POLICY, _TOO_BIG, _BAD_GATEWAY = 1000, 1001, 1005, 1006, 1008, 1009, 1014
 _CLOSE_TIMEOUT_S: Final = 5.0
+_TAKEN: Final = 3005
+"""Another viewer is connected: the code that NVIDIA's portal has for it."""
+_MOST_REASON_BYTES: Final = 123
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -54,19 +57,25 @@ class WebSocketProxy:
         Raises:
             FrontDoorError: before anything is accepted: the viewer is refused, or the application cannot be reached.
         """
-        grant = self._checks.admit(credentials.grant, session_id)
+        grant = self._checks.enter(credentials.grant, session_id)
         with self.places.hold(grant):
-            target = await self._checks.find(session_id, grant)
-            require_open(target, session_id)
-            if not target.websocket_path:
-                raise not_offered(session_id, "WebSocket signalling")
+            target = await self._find(session_id, credentials, grant)
+            try:
+                require_room(target)
+            except FrontDoorError as problem:
+                # A browser's page sees why a socket is closed, and never why a handshake is refused.
+                await receive()  # websocket.connect
+                await send({"type": "websocket.accept", "subprotocol": _echo("", credentials)})
+                await send({"type": "websocket.close", "code": _TAKEN, "reason": _in_a_frame(str(problem))})
+                return
             upstream = await self._open(scope, target, credentials)
             name = f"{SOCKET}{secrets.token_urlsafe(6)}"
             log = _log.bind(session_id=session_id, subject=grant.subject)
             try:
                 await self._note(grant, target, name)
                 await receive()  # websocket.connect
-                await send({"type": "websocket.accept", "subprotocol": upstream.subprotocol or _echo(credentials)})
+                chosen = _echo(upstream.subprotocol or "", credentials)
+                await send({"type": "websocket.accept", "subprotocol": chosen})
                 log.info("viewer_socket_opened")
                 with self._endable(grant.viewer_id) as end:
                     await self._join(receive, send, upstream, end)
@@ -75,6 +84,48 @@ class WebSocketProxy:
                 log.info("viewer_socket_closed", code=upstream.close_code)
                 with no_harm():
                     await self._register.disconnect(session_id, grant.viewer_id, name)
+
+    async def look(self, session_id: str, credentials: Credentials) -> None:
+        """Say whether a viewer could be connected now.
+
+        Raises:
+            FrontDoorError: it could not.
+        """
+        grant = self._checks.enter(credentials.grant, session_id)
+        with self.places.hold(grant):
+            require_room(await self._find(session_id, credentials, grant))
+
+    async def hang_up(self, session_id: str, credentials: Credentials) -> None:
+        """End what a player ends when its user leaves: its own sockets; by the id of an open session, the session.
+
+        Raises:
+            FrontDoorError: the viewer is refused.
+        """
+        grant = self._checks.enter(credentials.grant, session_id)
+        with self.places.hold(grant):
+            target = await self._checks.find(session_id, grant, also_removed=True)
+            self._checks.require_entrance(credentials.grant, session_id, target)
+            if credentials.grant or self._checks.open is None:
+                for end in self._open_viewers.get(grant.viewer_id, ()):
+                    end.set()
+                return
+            try:
+                await self._checks.open.end(session_id, target.owner)
+            except Error as error:
+                raise FrontDoorError(error) from None
+
+    async def _find(self, session_id: str, credentials: Credentials, grant: ViewerGrant) -> Target:
+        """Where a session is that the viewer may be connected to by a WebSocket.
+
+        Raises:
+            FrontDoorError: there is none.
+        """
+        target = await self._checks.find(session_id, grant)
+        self._checks.require_entrance(credentials.grant, session_id, target)
+        require_open(target, session_id)
+        if not target.websocket_path:
+            raise not_offered(session_id, "WebSocket signalling")
+        return target
 
     async def end_removed(self) -> None:
         """Close the sockets of viewers that were disconnected by a call, at whichever replica."""
@@ -106,8 +157,14 @@ class WebSocketProxy:
     async def _open(self, scope: Scope, target: Target, credentials: Credentials) -> ClientConnection:
         query = f"?{credentials.query.decode('latin-1')}" if credentials.query else ""
         host = f"[{target.address}]" if ":" in target.address else target.address
-        offered = [Subprotocol(name) for name in credentials.subprotocols]
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        forwarded, carriers = {}, set()
+        for name in target.forwarded_headers:
+            carrier, value = credentials.carried(name)
+            if value := headers.get(name.encode(), value):
+                forwarded[name] = value
+            carriers.add(carrier)
+        offered = [Subprotocol(name) for name in credentials.subprotocols if name not in carriers]
         path = f"{target.websocket_path}{query}"
         proof = await proof_of(target, "GET", path, self._limits)
         connection = await dial(target, self._limits)
@@ -118,7 +175,7 @@ class WebSocketProxy:
                 origin=Origin(headers[b"origin"]) if b"origin" in headers else None,
                 subprotocols=offered or None,
                 user_agent_header=headers.get(b"user-agent"),
-                additional_headers=proof,
+                additional_headers={**forwarded, **proof},
                 compression=None,
                 # Kit's server is not known to answer pings; TCP's keep-alive finds a node that died.
                 ping_interval=None,
@@ -204,9 +261,15 @@ async def _removal(ended: asyncio.Event) -> tuple[int, str] | None:
     return _POLICY, Reason.VIEWER_DISCONNECTED
 
 
-def _echo(credentials: Credentials) -> str | None:
+def _echo(chosen: str, credentials: Credentials) -> str | None:
     """A browser fails a handshake that chooses none of the subprotocols it offered."""
-    return credentials.grant_subprotocol or None
+    offered = (credentials.grant_subprotocol, *credentials.subprotocols)
+    return chosen or next(filter(None, offered), None)
+
+
+def _in_a_frame(text: str) -> str:
+    """Cut a text to what a close frame has room for (RFC 6455, section 5.5)."""
+    return text.encode()[:_MOST_REASON_BYTES].decode("utf-8", "ignore")
 
 
 def _lost(message: Message) -> bool:

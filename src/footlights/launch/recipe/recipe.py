@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import semver
 
@@ -14,6 +15,9 @@ from footlights.launch.recipe.stages import StageError, parse_root, parse_stage
 from footlights.launch.recipe.template import BUILT_IN, TemplateError, parse
 from footlights.protocol.enums import field_name
 from footlights.v1.application_pb2 import Readiness, Version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAX_TOKENS = 512
 MAX_TOKEN_CHARACTERS = 8192
@@ -43,6 +47,8 @@ def validate(version: Version) -> None:
         limits.check("version.limits", version.limits, reason=Reason.VERSION_INVALID)
     with violations:
         _readiness(version)
+    with violations:
+        _forwarded_headers(version.signaling.forwarded_headers)
     for name in ("whep_path", "websocket_path"):
         with violations:
             _url_path(f"version.signaling.{name}", getattr(version.signaling, name))
@@ -140,6 +146,20 @@ def _needs(version: Version) -> None:
         able = " or ".join(name for name, other in LAUNCHERS.items() if other.isolation >= needs.isolation)
         text = f"{wanted} is more than the {traits.name} launcher gives, {traits.isolation.name}: "
         raise refuse("version.needs.isolation", text + (f"use {able}." if able else "no launcher gives it."))
+
+
+_NOT_FORWARDED = re.compile(
+    r"authorization|cookie|connection|upgrade|host|origin|content-.*|transfer-.*|te|trailer|sec-websocket-.*|proxy-.*|"
+    r"forwarded|x-forwarded-.*|footlights-.*"
+)
+_HEADER = re.compile(r"[a-z0-9-]{1,64}")
+
+
+def _forwarded_headers(names: Iterable[str]) -> None:
+    for name in names:
+        if _HEADER.fullmatch(name) is None or _NOT_FORWARDED.fullmatch(name):
+            text = f"{name!r} cannot be passed on: name a header of the application's own, in lower case."
+            raise refuse("version.signaling.forwarded_headers", text)
 
 
 def _readiness(version: Version) -> None:

@@ -1,0 +1,167 @@
+"""Players that NVIDIA's users have: they dial a host, name a session by a subprotocol, and come back the same way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import httpx2
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.typing import Subprotocol
+
+from footlights.frontdoor import OpenSessions
+from tests.frontdoor.application import Application, serving
+from tests.frontdoor.conftest import Door
+
+SESSION = "01890000-0000-7000-8000-000000000001"
+OTHER = "01890000-0000-7000-8000-000000000002"
+OWNER = "kas"
+
+
+@pytest.fixture
+def ended() -> list[str]:
+    """The sessions that were ended by the front door."""
+    return []
+
+
+@pytest.fixture
+async def door(application: Application, ended: list[str]) -> AsyncIterator[Door]:
+    """A front door at which the sessions of one user are opened by their id."""
+
+    async def end(session_id: str, owner: str) -> None:
+        assert owner == OWNER
+        ended.append(session_id)
+
+    door = Door(application)
+    door.targets[SESSION] = door.target(owner=OWNER)
+    door.targets[OTHER] = door.target(owner="ann")
+    async with serving(door.app(open_sessions=OpenSessions(OWNER, end))) as door.host:
+        yield door
+
+
+def player(door: Door, *protocols: str, path: str = "/sign_in", headers: Sequence[tuple[str, str]] = ()) -> connect:
+    """Dial as a browser does: with subprotocols, of which one must be chosen."""
+    offered = [Subprotocol(name) for name in protocols] or None
+    url = f"ws://{door.host}{path}?peer_id=peer-0123456789&version=2"
+    return connect(url, subprotocols=offered, additional_headers=headers, proxy=None)
+
+
+async def refused(dialling: connect) -> int:
+    """Return the status of a handshake that is refused."""
+    with pytest.raises(InvalidStatus) as caught:
+        async with dialling:
+            pass
+    return caught.value.response.status_code
+
+
+@pytest.mark.parametrize("named", [f"x-nv-sessionid.{SESSION}", SESSION])
+async def test_the_root_finds_the_session_by_its_subprotocol(door: Door, application: Application, named: str) -> None:
+    """Vector 10: what was offered is offered on, and one of it is always chosen: a browser fails without."""
+    async with player(door, named) as socket:
+        assert socket.subprotocol == named
+        await socket.send("hello")
+        assert await socket.recv() == "hello"
+
+    assert application.seen[-1].headers["Sec-WebSocket-Protocol"] == named
+    assert application.seen[-1].query == "peer_id=peer-0123456789&version=2"
+
+
+async def test_a_token_beside_it_never_reaches_the_application(door: Door, application: Application) -> None:
+    """Vector 11: it is the grant, which is for one session whatever else is named."""
+    grant = door.grants.mint(OTHER, "ann", 60, door.now)
+    async with player(door, f"x-nv-sessionid.{OTHER}", f"Authorization-Bearer.{grant}") as socket:
+        assert socket.subprotocol
+
+    assert grant not in str(application.seen)
+
+
+async def test_only_the_sessions_of_that_user_are_open(door: Door) -> None:
+    """The id of anybody else's says nothing, not even whether there is one; nor does a name that is no id."""
+    unknown = "01890000-0000-7000-8000-00000000000f"
+    statuses = [
+        await refused(player(door, f"x-nv-sessionid.{OTHER}")),
+        await refused(player(door, path=f"/stream/{OTHER}/sign_in")),
+        await refused(player(door, "x-nv-sessionid.x")),
+        await refused(player(door)),
+    ]
+
+    assert statuses == [401, 401, 401, 401]
+    assert await refused(player(door, f"x-nv-sessionid.{unknown}")) in (401, 404)
+
+
+async def test_without_the_policy_ids_open_nothing(application: Application) -> None:
+    """As it is by default."""
+    door = Door(application)
+    door.targets[SESSION] = door.target(owner=OWNER)
+    async with serving(door.app()) as door.host:
+        assert await refused(player(door, SESSION)) == 401
+
+
+async def test_a_player_may_look_and_leave(door: Door, ended: list[str]) -> None:
+    """Vector 12: HEAD says whether it may connect; DELETE ends an open session, with a grant only what is its own."""
+    grant = door.grants.mint(OTHER, "ann", 60, door.now)
+    bearer = {"authorization": f"Bearer {grant}"}
+    async with httpx2.AsyncClient(base_url=f"http://{door.host}") as client:
+        looks = [
+            await client.head(f"/stream/{SESSION}/sign_in"),
+            await client.head(f"/stream/{OTHER}/sign_in"),
+            await client.head("/sign_in", headers=bearer),
+            await client.head(f"/stream/{OTHER}/sign_in", headers=bearer),
+        ]
+        async with player(door, f"Authorization-Bearer.{grant}") as socket:
+            own = await client.delete(f"/stream/{OTHER}/sign_in", headers=bearer)
+            with pytest.raises(ConnectionClosedError):
+                async with asyncio.timeout(5):
+                    await socket.recv()
+        opened = await client.delete(f"/stream/{SESSION}/sign_in")
+        stranger = await client.delete(f"/stream/{OTHER}/sign_in")
+        door.targets[SESSION] = door.target("STARTING", owner=OWNER)
+        early = await client.head(f"/stream/{SESSION}/sign_in")
+
+    assert [answer.status_code for answer in looks] == [200, 401, 200, 200]
+    assert (own.status_code, opened.status_code, stranger.status_code) == (204, 204, 401)
+    assert ended == [SESSION]
+    assert early.status_code == 409
+
+
+async def test_a_grant_that_opened_a_session_opens_it_again(door: Door, application: Application) -> None:
+    """For as long as the session lives: a player comes back by the same URL. One that was never used has an end."""
+    used, unused = (door.grants.mint(OTHER, "ann", 60, door.now) for _ in range(2))
+    viewer_id = door.grants.read(used).viewer_id
+    door.pass_time(3600)
+    door.targets[OTHER] = door.target(owner="ann", is_known=True)
+    async with player(door, f"Authorization-Bearer.{used}"):
+        pass
+    door.register.gone.add(viewer_id)
+    removed = await refused(player(door, f"Authorization-Bearer.{used}"))
+    door.targets[OTHER] = door.target(owner="ann")
+
+    assert removed == 403
+    assert await refused(player(door, f"Authorization-Bearer.{unused}")) == 401
+
+
+async def test_one_viewer_too_many_is_told_so_in_words(door: Door, application: Application) -> None:
+    """By a close that its page can read; Kit itself would say nothing."""
+    door.targets[SESSION] = door.target(owner=OWNER, is_full=True, max_viewers=1)
+    async with player(door, SESSION) as socket:
+        with pytest.raises(ConnectionClosedError) as caught:
+            await socket.recv()
+
+    assert caught.value.rcvd is not None
+    assert caught.value.rcvd.code == 3005
+    assert "one viewer at a time, and another one is connected" in caught.value.rcvd.reason
+    assert application.seen == []
+
+
+async def test_headers_that_a_version_names_are_passed_on(door: Door, application: Application) -> None:
+    """From the handshake, or from a subprotocol, as browsers must send them; then that is not offered on."""
+    door.targets[SESSION] = door.target(owner=OWNER, forwarded_headers=("nucleus-token", "nvcf-reqid"))
+    async with player(door, SESSION, "nucleus-token.abc", headers=[("NVCF-REQID", "r1"), ("X-Other", "no")]) as socket:
+        assert socket.subprotocol == SESSION
+
+    headers = {name.lower(): value for name, value in application.seen[-1].headers.items()}
+    assert (headers["nucleus-token"], headers["nvcf-reqid"]) == ("abc", "r1")
+    assert headers["sec-websocket-protocol"] == SESSION
+    assert "x-other" not in headers
