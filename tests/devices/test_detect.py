@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -78,6 +79,44 @@ def test_a_driver_that_comes_late(before: FakeState | None) -> None:
     assert gone.driver_version is None
     states.append(states[1])
     assert [d.health for d in devices.read().devices] == [DeviceHealth.OK] * 2
+
+
+LATE = """
+import sys
+from footlights.devices.detect import AutoDevices
+from footlights.devices.nvml.driver import NvmlDevices
+from footlights.devices.software import SoftwareDevices
+devices = AutoDevices(NvmlDevices, SoftwareDevices(1), again_s=0)
+while sys.stdin.readline():
+    found = devices.read()
+    print(*(device.kind.value for device in found.devices), found.notes[0] if found.notes else "", flush=True)
+"""
+
+
+def test_a_driver_that_is_installed_late(standin_library: Path, tmp_path: Path) -> None:
+    """A process that was started without NVIDIA's library finds it, and its GPU, once it is installed."""
+    made = Standin(standin_library, tmp_path / "gpus.state")
+    made.set(FakeState(gpus=(FakeGpu(uuid="GPU-a"),)))
+    installed = tmp_path / "lib" / standin_library.name
+    installed.parent.mkdir()
+    environment = {**os.environ, **made.environment, "LD_LIBRARY_PATH": str(installed.parent)}
+    with subprocess.Popen(
+        [sys.executable, "-c", LATE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as agent:
+        assert agent.stdin is not None
+        assert agent.stdout is not None
+
+        def read() -> str:
+            assert agent.stdin is not None
+            assert agent.stdout is not None
+            agent.stdin.write("\n")
+            agent.stdin.flush()
+            return agent.stdout.readline()
+
+        assert read().startswith("SOFTWARE nvmlInit: no NVIDIA driver on this machine")
+        shutil.copy(standin_library, installed)
+        assert read().split()[:2] == ["GPU", "SOFTWARE"]
+        agent.stdin.close()
 
 
 def test_a_driver_that_is_not_there_is_seldom_looked_for() -> None:
