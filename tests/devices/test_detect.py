@@ -133,6 +133,21 @@ def test_a_driver_that_is_not_there_is_seldom_looked_for() -> None:
     assert len(looks) == 1
 
 
+def test_a_driver_without_a_gpu_is_asked_each_time() -> None:
+    """Two readings without a GPU end what runs on one, so that each is a reading of its own."""
+    looks = []
+
+    def state() -> FakeState:
+        looks.append(1)
+        return FakeState()
+
+    devices = AutoDevices(lambda: FakeDevices(state), SoftwareDevices(1), again_s=3600)
+    for _ in range(5):
+        before = len(looks)
+        assert devices.read().driver_version
+        assert len(looks) > before
+
+
 def test_a_hanging_driver_holds_up_no_renderer() -> None:
     """A driver that hangs, at the start or later, costs its GPUs only: renderers are there, and asked without it."""
     inside, go_on = threading.Event(), threading.Event()

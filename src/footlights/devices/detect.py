@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,7 +83,7 @@ class AutoDevices:
         self._changing = threading.Lock()
         self._reader: threading.Thread | None = None
         self._found = DeviceInventory((), notes=("the NVIDIA driver was not asked yet",))
-        self._asked_at: float | None = None
+        self._looked_at: float | None = None
 
     def read(self) -> DeviceInventory:
         """Every device: GPUs first."""
@@ -126,23 +127,27 @@ class AutoDevices:
         return self._silent()
 
     def _is_due(self) -> bool:
-        # Opening a driver that is not there, every other second, would fill the kernel's log.
-        with_gpus = any(self._found.devices)
-        return with_gpus or self._asked_at is None or time.monotonic() - self._asked_at >= self._again_s
+        # Opening a driver that is not there, every other second, would fill the kernel's log. One that is there is
+        # always asked: two readings without a GPU are taken for its loss, and must be two.
+        return bool(self._found.devices) or self._found.driver_version is not None or self._is_time()
+
+    def _is_time(self) -> bool:
+        return self._looked_at is None or time.monotonic() - self._looked_at >= self._again_s
 
     def _ask(self) -> None:
         try:
             if self._gpus is None:
                 self._gpus = self._make_gpus()
             found = self._gpus.read()
-            if not found.devices:
-                self._gpus.close()  # a driver that is opened does not see GPUs that come
-                notes = found.notes or ("the NVIDIA driver lists no GPU",)
-                found = DeviceInventory((), found.driver_version, found.library_version, notes)
         except Exception as error:
             found = self._shown(f"the GPUs cannot be read: {error or type(error).__name__}")
+        if not found.devices and self._is_time():
+            self._looked_at = time.monotonic()
+            if self._gpus is not None:
+                self._gpus.close()  # a driver that is opened does not see GPUs that come
+        if not found.devices:
+            found = replace(found, notes=found.notes or ("the NVIDIA driver lists no GPU",))
         self._found = found
-        self._asked_at = time.monotonic()
 
     def _silent(self) -> DeviceInventory:
         return self._shown("the NVIDIA driver does not answer; it may hang, see dmesg")
