@@ -627,8 +627,7 @@ def _front_door(
     terminator: SessionTerminator,
 ) -> FrontDoor:
     async def end(session_id: str, owner: str) -> None:
-        call = Call("/footlights.v1.StreamingService/TerminateSession", ())
-        call.caller = Caller(owner, Role.DEVELOPER, "")
+        call = Call.of(Caller(owner, Role.DEVELOPER, ""), "/footlights.v1.StreamingService/TerminateSession")
         await terminator.terminate(session_pb2.TerminateSessionRequest(session_id=session_id), call)
 
     return FrontDoor(

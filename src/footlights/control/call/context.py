@@ -52,6 +52,13 @@ class Call:
         """Sent with the status."""
         self._send_metadata = send_metadata
 
+    @classmethod
+    def of(cls, caller: Caller, method: str) -> Call:
+        """Return a call that this process makes for somebody."""
+        call = cls(method, ())
+        call.caller = caller
+        return call
+
     @property
     def opened(self) -> bool:
         """Whether the initial metadata were sent, where the transport sends them on their own."""
