@@ -63,7 +63,7 @@ def test_who_watches_is_warned_before_the_end() -> None:
 
     [warning] = launch.shown
     assert (warning.reason, warning.ends_in_s) == ("IDLE_TIMEOUT", AHEAD_S)
-    assert "Move the mouse" in warning.message
+    assert "Click into the picture to stay" in warning.message
     assert (ends[AHEAD_S - 1], ends[-1]) == ("", "IDLE_TIMEOUT")
 
 

@@ -78,7 +78,7 @@ class Notices:
         left = self._record.idle_ends_in
         if left is None:
             return SessionNotice()
-        text = "There was no input for a long time. Move the mouse or press a key in the picture to stay."
+        text = "There was no input for a long time. Click into the picture to stay."
         return SessionNotice(EndReason.IDLE_TIMEOUT.value, text, left)
 
     def _same(self, notice: SessionNotice) -> bool:
