@@ -329,7 +329,13 @@ async def test_the_agent_checks_for_an_application_that_cannot(hub: Hub, node: N
     assert ready.signal_port not in (inner, ready.media_port, ready.http_port)
     assert await answered(inner) == 404, "the application's own, which the packet filter closes"
 
+    await hub.until(lambda: hub.reports["launch-1"].HasField("viewers"))
+    assert (hub.reports["launch-1"].viewers, hub.reports["launch-1"].ever_connected) == (0, False)
     assert [await knocking.status(ready.signal_port, each) for each in ("", new_secret(), SECRET)] == [401, 401, 404]
+    # It reports no viewers, and WHEP keeps no connections: somebody may watch from now on, and is not ended as idle.
+    await hub.until(lambda: hub.reports["launch-1"].ever_connected)
+    await hub.until(lambda: not hub.reports["launch-1"].HasField("viewers"))
+    assert not hub.reports["launch-1"].HasField("idle_for")
     await node.crash()
     with pytest.raises(OSError):  # noqa: PT011 - refused or reset
         await knocking.status(ready.signal_port, SECRET)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from footlights.v1.application_pb2 import FakeBehavior, Readiness, Version
+from footlights.v1.application_pb2 import FakeBehavior, Readiness, Signaling, Version
 from footlights.v1.application_pb2 import Presence as PresenceRecipe
 from google.protobuf.duration_pb2 import Duration
 
@@ -226,6 +226,11 @@ async def test_presence_by_connections(serve: Serve, root: Path) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", signal)
 
     assert (await presence(plan)).viewers == 1
+    whep = Version(signaling=Signaling(whep_path="/whep"))
+    found = await presence(plan_for(root, whep, signal=signal, http=http))
+    assert (found.viewers, found.by_visits) == (None, True), "a viewer by WHEP keeps no connection"
+    both = Version(signaling=Signaling(whep_path="/whep", websocket_path="/sign_in"))
+    assert (await presence(plan_for(root, both, signal=signal, http=http))).viewers == 1
     only_http = plan_for(root, Version(presence=PresenceRecipe(source=PresenceRecipe.HTTP)), signal=signal, http=http)
     assert await presence(only_http) == UNKNOWN
     none = plan_for(root, Version(presence=PresenceRecipe(source=PresenceRecipe.NONE)), signal=signal, http=http)

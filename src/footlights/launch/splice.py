@@ -25,6 +25,8 @@ from footlights.launch.probes import loopback
 from footlights.protocol.launch_secrets import CHALLENGE, PROOF, Proofs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from footlights.launch.launcher import Ports
 
 HEAD_BYTES: Final = 64 << 10
@@ -48,10 +50,21 @@ class Splice:
         host: The address to listen on; empty is every one.
         source: The address to connect to the application from; empty is any.
         head_s: How long a caller may take to send a head, in seconds.
+        entered: Called for each connection that is let in.
     """
 
-    def __init__(self, ports: Ports, secret: str, host: str = "", *, source: str = "", head_s: float = HEAD_S) -> None:
+    def __init__(
+        self,
+        ports: Ports,
+        secret: str,
+        host: str = "",
+        *,
+        source: str = "",
+        head_s: float = HEAD_S,
+        entered: Callable[[], None] = lambda: None,
+    ) -> None:
         self._ports, self._host, self._head_s = ports, host, head_s
+        self._entered = entered
         self._proofs = Proofs(secret)
         self._source = source
         self._server: asyncio.Server | None = None
@@ -89,6 +102,7 @@ class Splice:
         try:
             if await self._is_let_in(writer, head := await self._head(reader)):
                 del self._unknown[task]
+                self._entered()
                 await self._pass(reader, writer, head)
         except (OSError, EOFError):
             pass  # either side is gone

@@ -285,6 +285,9 @@ class Observer:
             self._record.unheard(found.unanswered)
         else:
             self._record.heard()
-        if self._record.observe(found.viewers, found.idle_s):
+        viewers = found.viewers
+        if found.by_visits and plan.ports.splice and not self._record.count_visit():
+            viewers = 0
+        if self._record.observe(viewers, found.idle_s):
             self._tools.reports.changed(self._record.launch_id)
             self._wake()

@@ -86,6 +86,7 @@ class Record:
     """Whether every trace of it except its output is removed."""
     stop_asked_at: float | None = None
     killed_at: float | None = None
+    _visited: bool = False
     _answered_at: float = 0.0
     _left_at: float | None = None
     _warned: tuple[float, float] | None = None
@@ -331,6 +332,8 @@ class Record:
         """Seconds since the last viewer left; None where one is connected, as far as is known, or none ever was."""
         if self.state is not LaunchState.READY or self.watched or not self.ever_connected:
             return None
+        if self.viewers is None and not self._lost_sight:
+            return None
         return None if self._left_at is None else max(0.0, self.clock.now() - self._left_at)
 
     @property
@@ -380,6 +383,17 @@ class Record:
         if self._warned is not None and self.active_at > self._warned[1] + _STIR_S:
             self._warned = None
         return before != viewers
+
+    def note_visit(self) -> None:
+        """Note that somebody was let in to its signalling, who may be a viewer."""
+        self._visited = True
+
+    def count_visit(self) -> bool:
+        """Take who was let in for a viewer; return whether anybody ever was."""
+        if self._visited and not self.arrived:
+            self.arrived = True
+            self.mark(Stage.FIRST_VIEWER)
+        return self._visited or self.ever_connected
 
     def facts(self) -> Facts:
         """What the next step may depend on, as far as it is known here: add what was seen just now."""

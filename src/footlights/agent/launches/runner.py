@@ -122,7 +122,7 @@ class Runner:
         if self._splice is not None or plan is None or not plan.ports.splice or record.state.final:
             return
         source = traits_of(plan.version).asked_from
-        splice = Splice(plan.ports, record.secret, self._tools.entrance_host, source=source)
+        splice = Splice(plan.ports, record.secret, self._tools.entrance_host, source=source, entered=record.note_visit)
         try:
             await splice.open()
         except OSError as error:

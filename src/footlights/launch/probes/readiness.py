@@ -46,6 +46,8 @@ class ViewerPresence:
     """Seconds since the last input, where the application says it."""
     unanswered: str = ""
     """What it was asked and did not answer; empty where it answers."""
+    by_visits: bool = False
+    """Whether all that can be known is that somebody came: it reports no viewers, and they keep no connections."""
 
 
 UNKNOWN = ViewerPresence(viewers=None, idle_s=None)
@@ -144,6 +146,9 @@ async def presence(
     without = source != PresenceRecipe.CONNECTIONS and bool(problem)
     if without or source in (PresenceRecipe.HTTP, PresenceRecipe.NONE) or (plan.own_network and not pids):
         return replace(UNKNOWN, unanswered=problem)
+    paths = plan.version.signaling
+    if source != PresenceRecipe.CONNECTIONS and paths.whep_path and not paths.websocket_path:
+        return replace(UNKNOWN, by_visits=True)
     inside = min(pids) if plan.own_network else None
     count = await asyncio.to_thread(ownership.connections, plan.ports.signal, inside)
     return ViewerPresence(viewers=count, idle_s=None, unanswered=problem)
