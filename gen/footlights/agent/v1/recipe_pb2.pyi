@@ -759,7 +759,9 @@ class Presence(_message.Message):
         SOURCE_UNSPECIFIED: Presence._Source.ValueType  # 0
         """The same as AUTO."""
         AUTO: Presence._Source.ValueType  # 1
-        """`GET /v1/streaming/status` if it answers, else connections on the signalling port."""
+        """`GET /v1/streaming/status` if it answers, else connections on the signalling port. Viewers by WHEP alone keep no
+        connections: of these it is then known only whether anybody ever came, and the idle timeout is off once somebody has.
+        """
         HTTP: Presence._Source.ValueType  # 2
         """`GET /v1/streaming/status` only."""
         CONNECTIONS: Presence._Source.ValueType  # 3
@@ -773,7 +775,9 @@ class Presence(_message.Message):
     SOURCE_UNSPECIFIED: Presence.Source.ValueType  # 0
     """The same as AUTO."""
     AUTO: Presence.Source.ValueType  # 1
-    """`GET /v1/streaming/status` if it answers, else connections on the signalling port."""
+    """`GET /v1/streaming/status` if it answers, else connections on the signalling port. Viewers by WHEP alone keep no
+    connections: of these it is then known only whether anybody ever came, and the idle timeout is off once somebody has.
+    """
     HTTP: Presence.Source.ValueType  # 2
     """`GET /v1/streaming/status` only."""
     CONNECTIONS: Presence.Source.ValueType  # 3
