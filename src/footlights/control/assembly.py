@@ -627,7 +627,8 @@ def _front_door(
     terminator: SessionTerminator,
 ) -> FrontDoor:
     async def end(session_id: str, owner: str) -> None:
-        call = Call.of(Caller(owner, Role.DEVELOPER, ""), "/footlights.v1.StreamingService/TerminateSession")
+        caller = Caller(owner, Role.DEVELOPER, "")
+        call = Call("/footlights.v1.StreamingService/TerminateSession", (), caller=caller)
         await terminator.terminate(session_pb2.TerminateSessionRequest(session_id=session_id), call)
 
     return FrontDoor(

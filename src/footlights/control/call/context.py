@@ -41,8 +41,13 @@ class Call:
         deadline: float | None = None,
         send_metadata: Callable[[Metadata], Awaitable[None]] | None = None,
         certificate: Callable[[], bytes] = bytes,
+        caller: Caller | None = None,
     ) -> None:
-        """Create it; ``certificate`` returns the one that its connection was opened with, PEM; empty without one."""
+        """Create it.
+
+        ``certificate`` returns the one that its connection was opened with, PEM; empty without one. ``caller`` is for
+        whom this process calls itself.
+        """
         self.method, self.metadata, self.peer, self.deadline = method, metadata, peer, deadline
         self.certificate = certificate
         self.request_id = ""
@@ -51,13 +56,8 @@ class Call:
         self.trailing_metadata: list[tuple[str, str | bytes]] = []
         """Sent with the status."""
         self._send_metadata = send_metadata
-
-    @classmethod
-    def of(cls, caller: Caller, method: str) -> Call:
-        """Return a call that this process makes for somebody."""
-        call = cls(method, ())
-        call.caller = caller
-        return call
+        if caller is not None:
+            self.caller = caller
 
     @property
     def opened(self) -> bool:

@@ -128,8 +128,8 @@ class AppEditService:
                 f"footlights apps apply.",
             )
         version = found.items[0]
-        version.version = request.version
-        version.container.image = f"{request.container}:{request.container_version}"
+        image = application_pb2.Container(image=f"{request.container}:{request.container_version}")
+        version.MergeFrom(application_pb2.Version(version=request.version, container=image))
         version.ClearField("application")
         version.ClearField("created_time")
         added = application_pb2.CreateVersionRequest(application=request.id, version=version)
