@@ -50,6 +50,7 @@ def test_every_end_reason_says_in_which_state_a_session_ends() -> None:
         EndReason.GPU_LOST,
         EndReason.WRONG_DEVICE,
         EndReason.UNRESPONSIVE,
+        EndReason.NODE_FAILED,
     }
     assert all(reason.state is SessionState.TERMINATED for reason in set(EndReason) - failures)
 

@@ -72,6 +72,7 @@ def rank(wish: Wish, node: NodeView, device: DeviceView) -> tuple[object, ...]:
     """Order candidates; the least is the best."""
     return (
         device.kind in ("GPU", "MIG") and not wish.gpu,
+        node.name in wish.doubted,
         not wish.application or (wish.application, wish.application_version) not in node.warm,
         device.slots - len(device.leased),
         round((device.memory_total_bytes or 0) / GIB),

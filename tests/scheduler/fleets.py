@@ -101,7 +101,7 @@ def fleets(draw: st.DrawFn) -> list[NodeView]:
 def wishes(draw: st.DrawFn, session_id: str) -> Wish:
     """A wish that may want, avoid or have broken anything."""
     names = st.sampled_from(["node-0", "node-1"])
-    places = st.tuples(names, st.sampled_from(["GPU-node-0-0", "GPU-node-1-0", "GPU-node-1-1"]))
+    places = st.tuples(names, st.sampled_from(["GPU-node-0-0", "GPU-node-1-0", "GPU-node-1-1", ""]))
     return Wish(
         session_id,
         draw(mostly("process", "fake")),
@@ -115,6 +115,8 @@ def wishes(draw: st.DrawFn, session_id: str) -> Wish:
         node_labels=draw(mostly({}, {"zone": "a"})),
         avoid=draw(st.just({}) | st.dictionaries(places, st.sampled_from(["FOREIGN_PROCESS", ""]), max_size=2)),
         crashes=draw(mostly({}, *({name: "failed 3 times"} for name in ("node-0", "node-1", "")))),
+        unwell=draw(mostly({}, *({name: "failed" if name else ""} for name in ("node-0", "node-1", "")))),
+        doubted=draw(st.frozensets(names, max_size=2)),
         application=draw(st.sampled_from(["", *APPLICATIONS])),
         application_version="1.0.0",
     )

@@ -1,5 +1,5 @@
 """Which indexes are used: what is read every few seconds goes through what lives, never through all that has ended
-(`fleet`); a list is read in its own order, or from what its filter names.
+(`fleet`, `failed_starts`); a list is read in its own order, or from what its filter names.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sqlalchemy import event, text
 from footlights.filters import parse
 from footlights.store import Store, Transaction, tokens
 from footlights.store.bulk import Inserter
-from footlights.store.launches import launch_rows
+from footlights.store.launches import failed_starts, launch_rows
 from footlights.store.nodes import fleet
 from footlights.store.schema import LAUNCH, SESSION, TOKEN, LaunchRow, SessionRow, TokenRow
 from footlights.store.sessions import filtering, listing, session_rows
@@ -39,8 +39,12 @@ READS: dict[str, Callable[[Transaction], Any]] = {
     "live launches": lambda tx: launch_rows.live_on(tx, "node-a"),
     "ending": launch_rows.ending,
     "running_at": lambda tx: launch_rows.running_at(tx, "a"),
-    "refusals": lambda tx: launch_rows.refusals(tx, ["a"], since=NOW),
-    "failed_starts": lambda tx: launch_rows.failed_starts(tx, ["a"], since=NOW),
+    "attempts": lambda tx: launch_rows.attempts(tx, ["a"]),
+    "failed starts": lambda tx: failed_starts.failed(tx, ["a"], since=NOW),
+    "ready versions": lambda tx: failed_starts.ready_versions(tx, ["a"], since=NOW),
+    "ready inputs": lambda tx: failed_starts.ready_inputs(tx, ["a"], ["b"], since=NOW),
+    "ready nodes": lambda tx: failed_starts.ready_nodes(tx, ["a"], since=NOW),
+    "live starts": lambda tx: failed_starts.live(tx, ["a"], ["b"], since=NOW),
     "members": fleet.members,
     "living": listing.living,
     "state_counts": listing.state_counts,

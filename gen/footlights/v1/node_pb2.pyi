@@ -53,6 +53,10 @@ class Node(_message.Message):
         """Drained: has no sessions."""
         UNREACHABLE: Node._State.ValueType  # 5
         """Its agent is silent. Its sessions continue."""
+        UNWELL: Node._State.ValueType  # 6
+        """Launches have failed on it before the application ran: `back_offs` has the reasons. Sessions that such a failure
+        would meet go to other nodes; one at a time tries it again, until that works.
+        """
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """The states of a node. New values may be added."""
@@ -69,6 +73,10 @@ class Node(_message.Message):
     """Drained: has no sessions."""
     UNREACHABLE: Node.State.ValueType  # 5
     """Its agent is silent. Its sessions continue."""
+    UNWELL: Node.State.ValueType  # 6
+    """Launches have failed on it before the application ran: `back_offs` has the reasons. Sessions that such a failure
+    would meet go to other nodes; one at a time tries it again, until that works.
+    """
 
     class _Condition:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -92,6 +100,66 @@ class Node(_message.Message):
     """Its agent reports."""
     DISCONNECTED: Node.Condition.ValueType  # 2
     """Its agent is silent. Its sessions continue."""
+
+    @_typing.final
+    class BackOff(_message.Message):
+        """Something that is left alone on the node for a while, because launches failed before they were ready."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        REASON_FIELD_NUMBER: _builtins.int
+        MESSAGE_FIELD_NUMBER: _builtins.int
+        LAUNCHER_FIELD_NUMBER: _builtins.int
+        APPLICATION_FIELD_NUMBER: _builtins.int
+        APPLICATION_VERSION_FIELD_NUMBER: _builtins.int
+        USERNAME_FIELD_NUMBER: _builtins.int
+        DEVICE_FIELD_NUMBER: _builtins.int
+        FAILURE_COUNT_FIELD_NUMBER: _builtins.int
+        UNTIL_TIME_FIELD_NUMBER: _builtins.int
+        TRYING_FIELD_NUMBER: _builtins.int
+        reason: _builtins.str
+        """UPPER_SNAKE and stable: of the last failure: `ENGINE_UNAVAILABLE`, `IMAGE_PULL_FAILED`, `EXITED_EARLY`. New values may
+        be added.
+        """
+        message: _builtins.str
+        """The same for a person."""
+        launcher: _builtins.str
+        """The launcher that it concerns: all versions for it. Empty if it is about a version or a device."""
+        application: _builtins.str
+        """The application that it concerns; empty if it is about all."""
+        application_version: _builtins.str
+        """The version of `application`."""
+        username: _builtins.str
+        """The user whose sessions it concerns, with what they gave; empty if it is about all."""
+        device: _builtins.str
+        """The uuid of the device that it concerns; empty if it is about all."""
+        failure_count: _builtins.int
+        """Number of failures since it last went well."""
+        trying: _builtins.bool
+        """Whether a session tries it now."""
+        @_builtins.property
+        def until_time(self) -> _timestamp_pb2.Timestamp:
+            """When a session tries it again. Past or now: the next one does."""
+
+        def __init__(
+            self,
+            *,
+            reason: _builtins.str = ...,
+            message: _builtins.str = ...,
+            launcher: _builtins.str = ...,
+            application: _builtins.str = ...,
+            application_version: _builtins.str = ...,
+            username: _builtins.str = ...,
+            device: _builtins.str = ...,
+            failure_count: _builtins.int = ...,
+            until_time: _timestamp_pb2.Timestamp | None = ...,
+            trying: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["until_time", b"until_time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "application_version", b"application_version", "device", b"device", "failure_count", b"failure_count", "launcher", b"launcher", "message", b"message", "reason", b"reason", "trying", b"trying", "until_time", b"until_time", "username", b"username"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
     class Scheduling(_message.Message):
@@ -216,6 +284,7 @@ class Node(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     ACCEPTANCE_FIELD_NUMBER: _builtins.int
     IDENTITY_FIELD_NUMBER: _builtins.int
+    BACK_OFFS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Output only. Its name."""
     state: Global___Node.State.ValueType
@@ -270,6 +339,10 @@ class Node(_message.Message):
     def identity(self) -> _enrollment_pb2.NodeIdentity:
         """Output only. How it proves who it is."""
 
+    @_builtins.property
+    def back_offs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Node.BackOff]:
+        """Output only. What is left alone on it for a while after failures."""
+
     def __init__(
         self,
         *,
@@ -289,10 +362,11 @@ class Node(_message.Message):
         etag: _builtins.str = ...,
         acceptance: Global___Node.Acceptance | None = ...,
         identity: _enrollment_pb2.NodeIdentity | None = ...,
+        back_offs: _abc.Iterable[Global___Node.BackOff] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["acceptance", b"acceptance", "connected_time", b"connected_time", "created_time", b"created_time", "drain_time", b"drain_time", "facts", b"facts", "identity", b"identity", "last_seen_time", b"last_seen_time", "scheduling", b"scheduling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceptance", b"acceptance", "condition", b"condition", "connected_time", b"connected_time", "created_time", b"created_time", "devices", b"devices", "drain_time", b"drain_time", "epoch", b"epoch", "etag", b"etag", "facts", b"facts", "identity", b"identity", "last_seen_time", b"last_seen_time", "node", b"node", "notices", b"notices", "scheduling", b"scheduling", "session_count", b"session_count", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceptance", b"acceptance", "back_offs", b"back_offs", "condition", b"condition", "connected_time", b"connected_time", "created_time", b"created_time", "devices", b"devices", "drain_time", b"drain_time", "epoch", b"epoch", "etag", b"etag", "facts", b"facts", "identity", b"identity", "last_seen_time", b"last_seen_time", "node", b"node", "notices", b"notices", "scheduling", b"scheduling", "session_count", b"session_count", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -139,6 +139,8 @@ class Session(_message.Message):
         """The node had no link for too long, and no viewer was connected."""
         UNRESPONSIVE: Session._EndReason.ValueType  # 15
         """The application did not answer for the unresponsive timeout."""
+        NODE_FAILED: Session._EndReason.ValueType  # 16
+        """Several nodes were tried, and each failed before the application ran; see `status_message`."""
 
     class EndReason(_EndReason, metaclass=_EndReasonEnumTypeWrapper):
         """Why a session ended. New values may be added."""
@@ -175,6 +177,8 @@ class Session(_message.Message):
     """The node had no link for too long, and no viewer was connected."""
     UNRESPONSIVE: Session.EndReason.ValueType  # 15
     """The application did not answer for the unresponsive timeout."""
+    NODE_FAILED: Session.EndReason.ValueType  # 16
+    """Several nodes were tried, and each failed before the application ran; see `status_message`."""
 
     @_typing.final
     class Milestone(_message.Message):

@@ -29,7 +29,7 @@ _STYLES: Final = {
     **dict.fromkeys(
         ("PENDING", "STARTING", "TERMINATING", "DRAINING", "CORDONED", "DEGRADED", "UNREACHABLE"), "yellow"
     ),
-    **dict.fromkeys(("FAILED", "UNHEALTHY", "LOST"), "red"),
+    **dict.fromkeys(("FAILED", "UNHEALTHY", "LOST", "UNWELL"), "red"),
     **dict.fromkeys(("TERMINATED", "DRAINED"), "dim"),
 }
 

@@ -186,6 +186,19 @@ def _identity(identity: enrollment_pb2.NodeIdentity) -> str:
     return ""
 
 
+def _back_off(back_off: node_pb2.Node.BackOff) -> str:
+    """Return what is left alone on a node, why, and until when."""
+    what = [
+        f"launcher {back_off.launcher}" if back_off.launcher else "",
+        " ".join(text for text in (back_off.application, back_off.application_version) if text),
+        f"for {back_off.username}" if back_off.username else "",
+        f"device {back_off.device}" if back_off.device else "",
+    ]
+    when = "a session tries it now" if back_off.trying else f"tried again {moment(back_off.until_time)}"
+    failures = f", failed {back_off.failure_count} times" if back_off.failure_count > 1 else ""
+    return f"{' '.join(text for text in what if text)}: {back_off.reason}: {back_off.message} ({when}{failures})"
+
+
 def node_details(node: node_pb2.Node) -> list[str]:
     """Return all of a node, then its devices."""
     lines = details(
@@ -207,6 +220,7 @@ def node_details(node: node_pb2.Node) -> list[str]:
             ("Drain deadline", moment(node.drain_time)),
             ("Identity", _identity(node.identity)),
             *(("Notice", f"{notice.reason}: {notice.message}") for notice in node.notices),
+            *(("Left alone", _back_off(each)) for each in node.back_offs),
             *(("Note", note) for note in node.facts.notes),
         ]
     )

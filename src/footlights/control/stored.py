@@ -71,13 +71,15 @@ def version(application_id: str, recipe: bytes, created_time: datetime) -> appli
     return message
 
 
-def node_state(row: NodeRow | NodeStanding, busy: bool) -> node_pb2.Node.State.ValueType:
-    """Return a node's state; ``busy`` is whether any of its slots is leased."""
+def node_state(row: NodeRow | NodeStanding, *, busy: bool, unwell: bool) -> node_pb2.Node.State.ValueType:
+    """Return a node's state; ``busy`` is whether any of its slots is leased, ``unwell`` what the guard says."""
     if not row.reachable:
         return node_pb2.Node.UNREACHABLE
     if row.draining:
         return node_pb2.Node.DRAINING if busy else node_pb2.Node.DRAINED
-    return node_pb2.Node.CORDONED if row.cordoned or row.acceptance else node_pb2.Node.READY
+    if row.cordoned or row.acceptance:
+        return node_pb2.Node.CORDONED
+    return node_pb2.Node.UNWELL if unwell else node_pb2.Node.READY
 
 
 def hardware(device: node_pb2.Device) -> str:

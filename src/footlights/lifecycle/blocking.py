@@ -30,16 +30,23 @@ class BackoffPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A block that holds now."""
+    """A block."""
 
     failures: int
     span_s: float
     """From the first to the last of them, in seconds."""
     left_s: float
+    """How much longer it holds; 0 or less where it is over."""
 
 
 def blocked(failures: Iterable[Failure], policy: BackoffPolicy) -> Block | None:
-    """Say whether the failures since the last success forbid another try now; None where it may be made.
+    """Say whether the failures since the last success forbid another try now; None where it may be made."""
+    block = last_block(failures, policy)
+    return block if block is not None and block.left_s > 0 else None
+
+
+def last_block(failures: Iterable[Failure], policy: BackoffPolicy) -> Block | None:
+    """Return the last block that the failures since the last success caused, which may be over; None where none did.
 
     A failure that began before a block did is a part of what caused it; only one that began after it is a failed try
     and doubles the next block. Failures of the future, which a clock that was set back leaves behind, do not count.
@@ -57,5 +64,4 @@ def blocked(failures: Iterable[Failure], policy: BackoffPolicy) -> Block | None:
     if not blocks:
         return None
     length = min(policy.longest_s, policy.first_s * 2 ** min(blocks - 1, 30))
-    left = length - since
-    return Block(len(order), order[0].ended_s - order[-1].ended_s, left) if left > 0 else None
+    return Block(len(order), order[0].ended_s - order[-1].ended_s, length - since)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from footlights.lifecycle.reasons import REASONS, Fault, Retry, meaning
 from footlights.lifecycle.states import EndReason, Intent, LaunchState, SessionState
 
 MAX_LAUNCHES = 5
-"""How many launches a session gets in all, refusals by a node not counted."""
+"""How many launches a session gets in all; those that were refused before anything was tried are not counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,26 +61,24 @@ def derive_state(
 
 def may_retry(launch: LaunchFacts, failures: int) -> bool:
     """Say whether a session whose launch ended so goes back to the queue instead of ending."""
+    if launch.state is LaunchState.REJECTED and not is_a_try(launch):
+        # What no node can carry out is not offered to others.
+        return not launch.reason or meaning(launch.reason).fault is not Fault.VERSION
+    return is_a_try(launch) and failures + 1 < MAX_LAUNCHES
+
+
+def is_a_try(launch: LaunchFacts) -> bool:
+    """Say whether a launch that ended so is one of the ``MAX_LAUNCHES`` of a session that is placed again after it."""
+    retry = meaning(launch.reason).retry
     if launch.state is LaunchState.REJECTED:
-        return True
-    return launch.state is LaunchState.FAILED and launch.reason in _RETRYABLE and failures + 1 < MAX_LAUNCHES
+        return retry is Retry.ELSEWHERE
+    return launch.state is LaunchState.FAILED and retry in (Retry.AGAIN, Retry.ELSEWHERE)
 
 
 _OVERDUE = "The end is overdue, and its slots are withheld until the application is proved gone"
 
-_RETRYABLE = frozenset({"PORT_TAKEN", "AGENT_STOPPED"})
-"""Failures that are not the application's fault and that another launch may not meet."""
-
-_BY_REASON = {
-    "START_TIMEOUT": EndReason.START_TIMEOUT,
-    "GPU_LOST": EndReason.GPU_LOST,
-    "WRONG_DEVICE": EndReason.WRONG_DEVICE,
-    "AGENT_STOPPED": EndReason.DRAINED,
-    "ABANDONED": EndReason.ABANDONED,
-    "NODE_RESTARTED": EndReason.NODE_LOST,
-    "TRACES_GONE": EndReason.NODE_LOST,
-}
-"""What an agent says of an end that was not the application's own doing -> why the session ended."""
+_OF_A_START = frozenset({EndReason.LAUNCH_FAILED, EndReason.START_TIMEOUT, EndReason.NODE_FAILED})
+"""The ends of sessions that were never ready."""
 
 
 def _live(intent: Intent, launch: LaunchFacts, wish_message: str, notice: str) -> DerivedState:
@@ -104,10 +103,12 @@ def _ended_by_itself(launch: LaunchFacts, failures: int) -> DerivedState:
         return DerivedState(SessionState.PENDING, message=launch.message)
     if launch.state is LaunchState.LOST:
         return _ended(EndReason.NODE_LOST, launch.message or "The node no longer knows the launch.")
-    if launch.reason in _BY_REASON:
-        return _ended(_BY_REASON[launch.reason], launch.message)
-    if launch.state is LaunchState.FAILED:
-        return _ended(EndReason.LAUNCH_FAILED, launch.message or "The application could not be launched.")
+    end = REASONS[launch.reason].end if launch.reason in REASONS else EndReason.LAUNCH_FAILED
+    if launch.state in (LaunchState.FAILED, LaunchState.REJECTED):
+        message = launch.message or f"The application could not be launched: {meaning(launch.reason).says}."
+        return _ended(end, f"Tried {failures + 1} times, the last time: {message}" if failures else message)
+    if launch.reason and end not in _OF_A_START:
+        return _ended(end, launch.message)
     if launch.exit_code == 0:
         return _ended(EndReason.COMPLETED, launch.message or "The application exited by itself.")
     return _ended(EndReason.CRASHED, launch.message or _crash(launch.exit_code))

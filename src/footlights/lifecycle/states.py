@@ -132,6 +132,7 @@ class EndReason(enum.StrEnum):
     WRONG_DEVICE = "WRONG_DEVICE"
     ABANDONED = "ABANDONED"
     UNRESPONSIVE = "UNRESPONSIVE"
+    NODE_FAILED = "NODE_FAILED"
 
     @property
     def state(self) -> SessionState:

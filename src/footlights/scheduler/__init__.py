@@ -14,7 +14,13 @@ index, not by this package's memory.
 """
 
 from footlights.scheduler.checks import device_refusal, node_refusal, standing_refusal
-from footlights.scheduler.explanation import DeviceVerdict, NodeVerdict, WaitReason, verdicts
+from footlights.scheduler.explanation import (
+    NOT_TO_BE_WAITED_FOR,
+    DeviceVerdict,
+    NodeVerdict,
+    WaitReason,
+    verdicts,
+)
 from footlights.scheduler.forecast import Forecast, LeaseEnd, WaitingWish
 from footlights.scheduler.index import Index
 from footlights.scheduler.views import NO_SHARE, DeviceView, NodeView, Share, SlotChoice, Verdict, Wish
@@ -26,6 +32,7 @@ __all__ = [
     "Index",
     "LeaseEnd",
     "NO_SHARE",
+    "NOT_TO_BE_WAITED_FOR",
     "NodeVerdict",
     "NodeView",
     "Share",

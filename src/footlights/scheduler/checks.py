@@ -103,6 +103,8 @@ def _wish_refusal(wish: Wish, node: NodeView) -> Verdict | None:
     for key, value in wish.node_labels.items():
         if node.labels.get(key) != value:
             return Verdict("LABEL", f"needs the label {key}={value}; the node has {node.labels.get(key, 'none')!r}")
+    if unwell := wish.unwell.get(node.name):
+        return Verdict("UNWELL", unwell)
     if crash := wish.crashes.get("") or wish.crashes.get(node.name):
         return Verdict("CRASH_LOOP", crash)
     return None
@@ -127,6 +129,6 @@ def _use_refusal(wish: Wish, node: NodeView, device: DeviceView) -> Verdict | No
         kept = sum(share.memory_bytes for share in given)
         beside = f", {kept / GIB:.1f} GiB are kept for sessions" if kept else ""
         return Verdict("MEMORY", f"{left / GIB:.1f}<{wish.min_memory_bytes / GIB:.1f} GiB free{beside}")
-    if why := wish.avoid.get((node.name, device.uuid)):
+    if why := wish.avoid.get((node.name, "")) or wish.avoid.get((node.name, device.uuid)):
         return Verdict("REFUSED", f"it refused this session a moment ago: {why}")
     return None

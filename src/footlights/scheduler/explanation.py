@@ -84,7 +84,8 @@ _SAYS: Final[Mapping[str, str]] = {
     "NO_LAUNCHER": "the launcher of the version is not offered",
     "ISOLATION": "the launcher of the version isolates sessions less than is needed",
     "LABEL": "a label that is needed is missing",
-    "CRASH_LOOP": "the application has failed to start there too often",
+    "UNWELL": "launches have failed there before the application ran",
+    "CRASH_LOOP": "the version, or what it is given, has failed to start there too often",
     "UNHEALTHY": "unhealthy",
     "SHARED_DEVICE": "another node reports the same GPU, and has it",
     "QUARANTINED": "left alone for a while after failures",
@@ -101,6 +102,13 @@ _SAYS: Final[Mapping[str, str]] = {
     "FITS": "free",
 }
 """What a reason says of each device or node that it counts; a reason of a device's own health stands for itself."""
+
+
+NOT_TO_BE_WAITED_FOR: Final = frozenset(
+    {"UNREACHABLE", "DRAINING", "CORDONED", "NOT_ACCEPTED", "NO_NODE", "NO_DEVICE", "NO_LAUNCHER", "ISOLATION", "LABEL"}
+    | {"CRASH_LOOP", "NO_GPU", "NO_GRAPHICS", "NO_ENCODER", "DEVICE_NAME", "SLOTS", "REFUSED"}
+)
+"""The reasons that do not pass as others end their sessions."""
 
 
 def counted(counts: Mapping[tuple[str, str], int]) -> tuple[WaitReason, ...]:

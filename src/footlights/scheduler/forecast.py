@@ -151,4 +151,7 @@ def _part(measured: int | None, stays: float) -> int | None:
 
 
 def _back(wish: Wish, node: str) -> Wish:
-    return replace(wish, crashes={name: why for name, why in wish.crashes.items() if name != node})
+    crashes, unwell = (
+        {name: why for name, why in each.items() if name != node} for each in (wish.crashes, wish.unwell)
+    )
+    return replace(wish, crashes=crashes, unwell=unwell)

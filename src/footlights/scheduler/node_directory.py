@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from footlights.protocol.isolation import Isolation
 from footlights.scheduler.checks import room_refusal, standing_refusal
 from footlights.scheduler.nodesets import NodeSets, lowest
-from footlights.scheduler.views import DeviceView, NodeView, Wish
+from footlights.scheduler.views import DeviceView, LeftAlone, NodeView, Wish
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Set
@@ -125,7 +125,7 @@ class NodeDirectory:
                 return self.members[lowest(idle)]
         raise AssertionError("every node has a number of launches")
 
-    def refused(self, wish: Wish, crashed: frozenset[str]) -> dict[str, int]:
+    def refused(self, wish: Wish, left_alone: LeftAlone) -> dict[str, int]:
         """Return the nodes that are refused as a whole, by reason, each by the first that applies."""
         found = {}
         left = self.everyone()
@@ -144,7 +144,8 @@ class NodeDirectory:
         for label in wish.node_labels.items():
             labelled &= self._labels.get(label)
         refuse("LABEL", left ^ labelled)
-        refuse("CRASH_LOOP", left if "" in crashed else left & self.among(crashed))
+        refuse("UNWELL", left & self.among(left_alone.unwell))
+        refuse("CRASH_LOOP", left if "" in left_alone.crashed else left & self.among(left_alone.crashed))
         for reason in LAST:
             refuse(reason, left & self._standing.get(reason))
         return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from footlights.protocol.isolation import Isolation
 
@@ -29,11 +29,20 @@ class Wish:
     """Wildcard patterns, one of which the device's name must match; empty is any."""
     node_labels: Mapping[str, str] = field(default_factory=dict)
     avoid: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    """(node, device uuid) -> why that device refused this session a moment ago."""
+    """(node, device uuid) -> why that device refused this session a moment ago; with the uuid "", the whole node."""
     crashes: Mapping[str, str] = field(default_factory=dict)
-    """Node -> how the application has failed there recently; under the empty name, everywhere."""
+    """Node -> how the version, or what it is given, has failed there recently; under the empty name, everywhere."""
+    unwell: Mapping[str, str] = field(default_factory=dict)
+    """Node -> how anything with this launcher has failed there recently."""
     back_s: Mapping[str, float] = field(default_factory=dict)
-    """Node -> in how many seconds ``crashes`` is over there, where that is known."""
+    """Node -> in how many seconds ``crashes`` and ``unwell`` are over there, where that is known; "" is everywhere."""
+    doubted: frozenset[str] = frozenset()
+    """Nodes that are taken last: they have failed recently, and nothing has been well there since."""
+    trials: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Node -> what the session would be the only one to try there, for who gives the wish."""
+    username: str = ""
+    given: str | None = None
+    """What stands for what the user gives; None where that is not known."""
     application: str = ""
     application_version: str = ""
     """With the application, what a node is warm for; empty is warm nowhere."""
@@ -52,6 +61,24 @@ class Share(NamedTuple):
 
 
 NO_SHARE: Final = Share()
+
+
+class LeftAlone(NamedTuple):
+    """The nodes that a wish is kept away from after failures."""
+
+    crashed: frozenset[str]
+    """Because of its version, or what that is given; the empty name is every node."""
+    unwell: frozenset[str]
+
+    @classmethod
+    def of(cls, wish: Wish) -> LeftAlone:
+        """Return those of a wish."""
+        if not wish.crashes and not wish.unwell:
+            return _NOTHING
+        return cls(*(frozenset(name for name, why in each.items() if why) for each in (wish.crashes, wish.unwell)))
+
+
+_NOTHING = LeftAlone(frozenset(), frozenset())
 
 
 @dataclass(frozen=True, slots=True)

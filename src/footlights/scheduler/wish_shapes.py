@@ -10,7 +10,7 @@ from footlights.scheduler.checks import capability_refusal
 if TYPE_CHECKING:
     from footlights.scheduler.device_cells import DeviceCell, DeviceCells, DeviceModel
     from footlights.scheduler.explanation import WaitReason
-    from footlights.scheduler.views import Wish
+    from footlights.scheduler.views import LeftAlone, Wish
 
 Key = tuple[object, ...]
 
@@ -36,16 +36,16 @@ class WishShape:
     Attributes:
         classes: The cells whose devices would do, best first. One class holds devices that differ in nothing that
             comes before warmth in the rank; a tier of it, devices that differ in nothing but their node.
-        refused: The wishes that were refused, by the nodes that were blocked for them, with the index's count of what
-            had become free at that moment.
+        refused: The wishes that were refused, by the nodes that they were kept away from, with the index's count of
+            what had become free at that moment.
         said: The reasons that were given, by the same nodes, and the index's count of changes at that moment.
     """
 
     def __init__(self, wish: Wish) -> None:
         self.wish = wish
         self.classes: list[list[list[DeviceCell]]] = []
-        self.refused: dict[frozenset[str], int] = {}
-        self.said: dict[frozenset[str], tuple[int, tuple[WaitReason, ...]]] = {}
+        self.refused: dict[LeftAlone, int] = {}
+        self.said: dict[LeftAlone, tuple[int, tuple[WaitReason, ...]]] = {}
         self._incapable: dict[DeviceModel, str] = {}
         self._made = -1
 

@@ -10,7 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from footlights.launch.launcher import Phase
-from footlights.lifecycle import LaunchState
+from footlights.lifecycle import REASONS, LaunchState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -178,7 +178,8 @@ def application_failure(log_tail: Sequence[str], ending: LaunchEnding) -> Launch
             continue
         if not isinstance(message, str) or not message.strip():
             continue
-        good = isinstance(reason, str) and _REASON.fullmatch(reason)
+        # What agents say, an application cannot: it would blame its node, or call off its own crash.
+        good = isinstance(reason, str) and _REASON.fullmatch(reason) and reason not in REASONS
         return LaunchEnding(ending.state, reason if good else ending.reason, _plain(message)[:_LONGEST_MESSAGE])
     return ending
 

@@ -152,8 +152,10 @@ class ReportRecorder:
         )
         if launch.ended_time is not None:
             self._metrics.spent(launch_rows.spent(launch, now=launch.ended_time))
-        if launch.state == "REJECTED":
+        if launch.state == LaunchState.REJECTED:
             self._metrics.refused(launch.reason)
+        if launch.state in (LaunchState.REJECTED, LaunchState.FAILED) and launch.start_s is None:
+            self._metrics.failed(launch.reason)
         if launch.start_s is not None:
             self._metrics.started(launch.start_s)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 from footlights.control.observability import fleet_metrics
 from footlights.store.sessions.feed import BATCH, Feed, Position
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from footlights.control.expiry.context import ExpiryContext
 
 
@@ -34,7 +37,7 @@ class FleetReport:
             self._feed = None
             self._context.metrics.no_fleet()
 
-    async def report(self) -> None:
+    async def report(self, now: datetime) -> None:
         """Count what has ended since the last time, and set the gauges if they are due."""
         if self._feed is None:
             return
@@ -46,5 +49,5 @@ class FleetReport:
             ends = await self._context.store.read(self._feed.read_ends) if len(ends) >= BATCH else []
         if self._context.monotonic() - self._reported_at >= self.PERIOD_S:
             self._reported_at = self._context.monotonic()
-            fleet = await self._context.store.read(fleet_metrics.fleet)
+            fleet = await self._context.store.read(partial(fleet_metrics.fleet, now=now))
             self._context.metrics.fleet(dict(fleet.sessions), dict(fleet.slots), dict(fleet.nodes))

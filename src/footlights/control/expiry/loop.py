@@ -73,7 +73,7 @@ class ExpiryLoop:
         self._passed = started
         if leads:
             with self._part("fleet_report"):
-                await self._report.report()
+                await self._report.report(now)
             with self._part("retention"):
                 await self._retention.remove_old()
         else:

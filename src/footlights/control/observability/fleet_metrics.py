@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.message import DecodeError
 
 from footlights.control import stored
+from footlights.control.scheduling import guard
 from footlights.protocol import enums
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
@@ -17,6 +18,7 @@ from footlights.v1 import node_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from footlights.store import Transaction
 
@@ -33,7 +35,7 @@ class FleetCounts:
     """By state."""
 
 
-def fleet(tx: Transaction) -> FleetCounts:
+def fleet(tx: Transaction, *, now: datetime) -> FleetCounts:
     """Count sessions, slots and nodes."""
     leased = Counter((lease.node, lease.device) for lease in launch_rows.live_leases(tx))
     slots: Counter[tuple[str, str]] = Counter()
@@ -43,7 +45,10 @@ def fleet(tx: Transaction) -> FleetCounts:
         slots[(kind, "leased")] += held
         slots[(kind, "unusable" if sick else "free")] += count - held
     busy = {node for node, _ in leased}
-    states = Counter(stored.node_state(row, row.node in busy) for row in node_rows.standings(tx))
+    unwell = guard.load(tx, now=now).unwell_nodes()
+    states = Counter(
+        stored.node_state(row, busy=row.node in busy, unwell=row.node in unwell) for row in node_rows.standings(tx)
+    )
     named = {enums.name_of(node_pb2.Node.State, state): count for state, count in states.items()}
     return FleetCounts(listing.state_counts(tx), dict(slots), named)
 

@@ -12,12 +12,9 @@ from functools import partial
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from footlights.control.observability.process_metrics import ProcessMetrics
-from footlights.lifecycle import EndReason, Phases
+from footlights.lifecycle import REASONS, EndReason, Fault, Phases, meaning
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-REFUSALS = ("FOREIGN_PROCESS", "MEMORY", "UNHEALTHY", "MISSING", "NO_PORTS", "NO_SLOT", "SLOT_HELD", "UNKNOWN")
-"""The most frequent reasons."""
 
 PAUSE_CAUSES = ("MASS_LOSS", "STALLED", "STORE_UNAVAILABLE", "STARTED")
 """Why expiry may pause."""
@@ -62,6 +59,11 @@ class Metrics(ProcessMetrics):
         self._nodes = gauge("footlights_nodes", "Nodes.", ("state",))
         self.placed = histogram("footlights_placing_seconds", "Duration of a pass of the scheduler.").observe
         self._refused = counter("footlights_launches_refused_total", "Launches that a node refused.", ("reason",))
+        self._failed = counter(
+            "footlights_launch_failures_total",
+            "Launches that failed before they were ready, by whose fault it is; APPLICATION: it said why itself.",
+            ("fault", "reason"),
+        )
         self.stuck = gauge("footlights_stuck_sessions", "Sessions whose end is overdue; their slots are withheld.").set
         self._slot_seconds = counter(
             "footlights_slot_seconds_total",
@@ -74,8 +76,10 @@ class Metrics(ProcessMetrics):
         # A counter that appears with its first event shows Prometheus no increase: an alert would miss it.
         for end in EndReason:
             self._ended.labels(end.value)
-        for reason in REFUSALS:
-            self._refused.labels(reason)
+        for reason, what in REASONS.items():
+            if what.fault in (Fault.NODE, Fault.DEVICE):
+                self._refused.labels(reason)
+                self._failed.labels(what.fault.value, reason)
 
     def call(self, method: str, code: str, seconds: float) -> None:
         """Count a call that ended; ``method`` is ``/package.Service/Method``."""
@@ -94,6 +98,11 @@ class Metrics(ProcessMetrics):
     def refused(self, reason: str) -> None:
         """Count a launch that a node refused."""
         self._refused.labels(reason or "UNKNOWN").inc()
+
+    def failed(self, reason: str) -> None:
+        """Count a launch that was refused, or failed before it was ready."""
+        # What an application says is not a label: there is no end of it.
+        self._failed.labels(meaning(reason).fault.value, (reason or "UNKNOWN") if reason in REASONS else "").inc()
 
     def spent(self, spent: Phases) -> None:
         """Count what a launch that has ended held its slots for, in slot-seconds."""

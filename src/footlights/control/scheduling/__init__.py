@@ -11,7 +11,8 @@
 * `pending` reads the queue by pages and decides on it group by group; `outlook` estimates when those that wait are
   ready, from the leases that could serve them; `queue_places` chooses who is told what; `views` turns
   rows into what the index sees.
-* `crash_loops` and `quarantine` say what is left alone for a while: applications and devices.
+* `guard` and `quarantine` say what is left alone for a while after failures: nodes, versions and what they are given;
+  devices.
 
 What must hold:
 

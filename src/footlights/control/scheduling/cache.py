@@ -11,8 +11,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from footlights.control.scheduling import crash_loops, quarantine, views
-from footlights.control.scheduling.crash_loops import CrashBlocks
+from footlights.control.scheduling import guard, quarantine, views
+from footlights.control.scheduling.guard import Guard
 from footlights.control.scheduling.outlook import affected
 from footlights.control.scheduling.shared_devices import SharedDevices
 from footlights.scheduler import Index, NodeView, SlotChoice, WaitReason, Wish
@@ -54,7 +54,7 @@ class FleetCache:
     LONGEST_SWEEP_S = 60.0
     """And so often however long it takes: a reading in the middle of which the machine slept says nothing."""
     GUARD_S = 1.0
-    """Crash loops and quarantines are looked at so often, and also with every node that is read by name, unless that
+    """The guard and quarantines are looked at so often, and also with every node that is read by name, unless that
     takes more than a twentieth of the time."""
     MOST_NAMED = 2000
     """So many nodes are read by name; beyond it all are."""
@@ -88,8 +88,8 @@ class FleetCache:
         self._written: list[SlotChoice] = []
         self._touched: set[str] = set()
         self._quarantined: Mapping[tuple[str, str], str] = {}
-        self.crashes = CrashBlocks()
-        """Which applications have failed too often recently, as last looked at."""
+        self.guard = Guard()
+        """What is left alone after failures, as last looked at."""
         self._swept_at = self._guarded_at = self._read_at = -1e9
         self._sweep_s, self._guard_s = self.SWEEP_S, 0.0
 
@@ -111,20 +111,21 @@ class FleetCache:
             self._swept_at = -1e9
         names = set(self._changed)
         sweep = started - self._swept_at >= self._sweep_s or len(names) > self.MOST_NAMED
-        guard = sweep or started - self._guarded_at >= (self._guard_s if names else self.GUARD_S)
-        if not (sweep or names or guard):
+        look = sweep or started - self._guarded_at >= (self._guard_s if names else self.GUARD_S)
+        if not (sweep or names or look):
             return
         now = self._clock()
         touched, self._touched = self._touched, set()
 
-        def read(tx: Transaction) -> tuple[list[FleetNode], dict[tuple[str, str], str], CrashBlocks]:
+        def read(tx: Transaction) -> tuple[list[FleetNode], dict[tuple[str, str], str], Guard]:
             found = fleet.members(tx, None if sweep else sorted(names)) if sweep or names else []
-            if not guard:
-                return found, dict(self._quarantined), self.crashes
-            return found, quarantine.load(tx, now=now), crash_loops.load(tx, now=now)
+            if not look:
+                return found, dict(self._quarantined), self.guard
+            known = guard.load(tx, now=now)
+            return found, known.devices() | quarantine.load(tx, now=now), known
 
         try:
-            found, quarantined, self.crashes = await self._store.read(read)
+            found, quarantined, self.guard = await self._store.read(read)
         except BaseException:
             self._touched |= touched
             raise
@@ -153,7 +154,7 @@ class FleetCache:
             self._index.set_node(self._shared.barred(self._views[name]))
         self._read_at = started
         took = self._monotonic() - started
-        if guard:
+        if look:
             self._guarded_at, self._guard_s = started, 20 * took
         if sweep:
             self._swept_at = started
@@ -175,7 +176,10 @@ class FleetCache:
 
     def place(self, wish: Wish) -> SlotChoice | None:
         """Choose slots for a wish and hold them until ``holding`` ends."""
-        return self._index.place(wish)
+        choice = self._index.place(wish)
+        if choice is not None and wish.trials:
+            self.guard.begin(wish.trials, choice.node)
+        return choice
 
     def affected(self, ends: Sequence[LeaseEnd], wishes: Iterable[Wish]) -> list[NodeView]:
         """Return the nodes on which something ends, comes back, or is free for a wish that may not be placed yet."""

@@ -19,6 +19,7 @@ from footlights.control.scheduling import pending
 from footlights.control.scheduling.outlook import History, Outlook
 from footlights.control.scheduling.pending import QueuePass, WaitingWishes, Wishes
 from footlights.control.scheduling.queue_places import QueuePlaces, place_of
+from footlights.lifecycle import meaning
 from footlights.store.launches import launch_rows, slots
 from footlights.store.launches.launch_rows import PlacementDecision
 from footlights.store.sessions import session_rows
@@ -103,7 +104,7 @@ class PlacementLoop:
         """
         known = self._work.held and self._cache.fresh
         unserved = self._cache.unserved(wish) if known else ()
-        may = known and not unserved and not self._ahead.come_first(self._cache)
+        may = known and not unserved and not self._ahead.come_first(self._cache, wish)
         with self._cache.holding([self._cache.place(wish) if may else None]) as [hold]:
             hold.told = place_of(0, None, unserved) if unserved else {}
             yield hold
@@ -124,7 +125,10 @@ class PlacementLoop:
             page = await self._store.read(partial(pending.read_page, after=last, now=now))
             decisions = list(queue.decide(page))
             placed += await self._begin([(each.row, each.choice) for each in decisions if each.choice is not None])
-            changed |= await self._tell(queue, page, decisions, now, first=last is None)
+            ended = await self._end_hopeless(queue, page, decisions, now)
+            changed |= bool(ended)
+            left = [each for each in decisions if each.row.session_id not in ended]
+            changed |= await self._tell(queue, page, left, now, first=last is None)
             if page.following is None or not whole:
                 break
             last = page.following
@@ -206,6 +210,19 @@ class PlacementLoop:
     @property
     def _outlook_due(self) -> bool:
         return self._may_look and self._monotonic() - self._outlook_at >= self.OUTLOOK_S
+
+    async def _end_hopeless(
+        self, queue: QueuePass, page: QueuePage, decisions: Sequence[Decision], now: datetime
+    ) -> frozenset[str]:
+        """End sessions that no node is left for, each for what failed it last; return which."""
+        found = queue.hopeless(page, decisions) if page.lacking else []
+        if not found:
+            return frozenset()
+        ends = [
+            (row, meaning(last.reason).end, f"{last.message.rstrip('.')}. No other node could run it.")
+            for row, last in found
+        ]
+        return await self._work.write(lambda tx: session_rows.end_waiting(tx, ends, now=now))
 
     @property
     def _may_look(self) -> bool:

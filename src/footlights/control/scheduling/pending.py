@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from footlights import scheduler
 from footlights.control.scheduling import views
 from footlights.control.scheduling.outlook import WaitingSession
+from footlights.lifecycle import Fault, LaunchState, Retry, meaning
 from footlights.store.launches import launch_rows
 from footlights.store.sessions import session_rows
 from footlights.v1 import application_pb2
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     from footlights.control.scheduling.cache import FleetCache
-    from footlights.control.scheduling.crash_loops import CrashBlocks
+    from footlights.control.scheduling.guard import Guard
     from footlights.scheduler import SlotChoice, WaitReason, Wish
     from footlights.store import Transaction
-    from footlights.store.schema import LaunchRow
+    from footlights.store.launches.launch_rows import Attempt
     from footlights.store.sessions.session_rows import PendingSession, QueuePlace
     from footlights.supervision import Supervisor
 
@@ -38,17 +39,18 @@ UNREADABLE = (
 FAILED = (scheduler.WaitReason("PLACEMENT_FAILED", why="the session could not be placed; the server's log says why"),)
 
 Avoid = dict[tuple[str, str], str]
-"""(node, device) -> why that device refused a session."""
+"""(node, device) -> why that device refused a session; with the empty device, why the node did."""
 
-Group = tuple[str, str, str, bytes]
-"""What sessions have in common that fit on the same devices: application, version, launcher, needs."""
+Group = tuple[str, str, str, bytes, tuple[str, str] | None]
+"""What sessions have in common that fit on the same devices: application, version, launcher, needs, guard's mark."""
 
 _MOST_GROUPS = 4096
 
 
-def group_of(row: PendingSession) -> Group:
+def group_of(row: PendingSession, guard: Guard) -> Group:
     """Return the group of a session that no device has refused."""
-    return row.application, row.application_version, row.launcher, row.needs
+    version = row.application, row.application_version
+    return (*version, row.launcher, row.needs, guard.mark(version, row.username, row.given))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,26 +62,29 @@ class QueuePage:
     """Where the next page begins; None where this is the last."""
     avoid: Mapping[str, Avoid]
     """Session id -> the devices that refused it a moment ago, and why."""
+    lacking: Mapping[str, Attempt]
+    """Session id -> its last launch, where its version lacked what it needs on every node that was tried."""
 
 
 def read_page(tx: Transaction, after: QueuePlace | None, *, now: datetime) -> QueuePage:
     """Read the page of the queue that follows a place; the first page where that is None."""
     page = session_rows.pending_page(tx, PAGE, after=after)
-    refused = launch_rows.refusals(tx, [row.session_id for row in page.sessions], since=now - REFUSAL_TTL)
+    attempts = launch_rows.attempts(tx, [row.session_id for row in page.sessions if row.launch_count])
     # A refusal of the future was stored before the clock was set back, and would be avoided until then.
-    avoid = _avoid([launch for launch in refused if launch.ended_time and launch.ended_time <= now])
-    return QueuePage(page.sessions, page.following, avoid)
+    avoid = _avoid([launch for launch in attempts if now - REFUSAL_TTL <= launch.ended_time <= now])
+    return QueuePage(page.sessions, page.following, avoid, _lacking(attempts))
 
 
 def read_all(tx: Transaction, *, now: datetime) -> QueuePage:
     """Read the whole queue."""
     page = read_page(tx, None, now=now)
-    rows, avoid = [*page.rows], {**page.avoid}
+    rows, avoid, lacking = [*page.rows], {**page.avoid}, {**page.lacking}
     while page.following is not None:
         page = read_page(tx, page.following, now=now)
         rows += page.rows
         avoid |= page.avoid
-    return QueuePage(rows, None, avoid)
+        lacking |= page.lacking
+    return QueuePage(rows, None, avoid, lacking)
 
 
 class Wishes:
@@ -90,23 +95,24 @@ class Wishes:
         self.supervisor = supervisor
         self._needs: dict[bytes, application_pb2.Needs | None] = {}
 
-    def of(self, row: PendingSession, avoid: Avoid, crashes: CrashBlocks) -> Wish | None:
+    def of(self, row: PendingSession, avoid: Avoid, guard: Guard) -> Wish | None:
         """Return what a session wants; None where that cannot be read."""
         needs = self._parsed(row)
         if needs is None:
             return None
         version = row.application, row.application_version
-        return views.needs_wish(row.session_id, version, row.launcher, needs, avoid, crashes.of(*version))
+        wish = views.needs_wish(row.session_id, version, row.launcher, needs, avoid)
+        return views.kept_away(replace(wish, username=row.username, given=row.given or ""), guard)
 
-    def of_page(self, page: QueuePage, crashes: CrashBlocks) -> list[WaitingSession]:
+    def of_page(self, page: QueuePage, guard: Guard) -> list[WaitingSession]:
         """Return what the sessions of a page want, without those that cannot be read."""
         found = []
         for row in page.rows:
             avoid = page.avoid.get(row.session_id, {})
-            wish = self.of(row, avoid, crashes)
+            wish = self.of(row, avoid, guard)
             if wish is not None:
                 found.append(
-                    WaitingSession(row.session_id, wish, row.session_id if avoid else group_of(row), row.limits)
+                    WaitingSession(row.session_id, wish, row.session_id if avoid else group_of(row, guard), row.limits)
                 )
         return found
 
@@ -155,10 +161,15 @@ class QueuePass:
         """What those want that may be placed as soon as they fit; one of each group."""
 
     def decide(self, page: QueuePage) -> Iterator[Decision]:
-        """Decide on the next page; slots are held for each choice as it is returned."""
+        """Decide on the next page; slots are held for each choice when the first is returned.
+
+        Sessions of what has failed and was not well since choose last: those of a good version are not behind them.
+        """
         self._reasons.clear()
+        order = sorted(page.rows, key=self._is_doubtful) if self._chooser.guard.doubtful else page.rows
+        choices = {row.session_id: self._choose(row, page.avoid.get(row.session_id)) for row in order}
         for row in page.rows:
-            choice = self._choose(row, page.avoid.get(row.session_id))
+            choice = choices[row.session_id]
             position = 0
             if choice is None:
                 self.waiting += 1
@@ -174,9 +185,9 @@ class QueuePass:
             return FAILED
         if why := self.aside(row):
             return why
-        group = group_of(row)
+        group = group_of(row, self._chooser.guard)
         if avoid or group not in self._reasons:
-            wish = self._wishes.of(row, avoid or {}, self._chooser.crashes)
+            wish = self._wishes.of(row, avoid or {}, self._chooser.guard)
             reasons = UNREADABLE if wish is None else self._chooser.reasons(wish)
             if avoid:
                 return reasons
@@ -184,18 +195,18 @@ class QueuePass:
         return self._reasons[group]
 
     def _note(self, row: PendingSession, avoid: Avoid | None) -> None:
-        key = row.session_id if avoid else group_of(row)
+        key = row.session_id if avoid else group_of(row, self._chooser.guard)
         if key in self.wishes or row.session_id in self._failed or len(self.wishes) > WaitingWishes.MOST:
             return
-        wish = self._wishes.of(row, avoid or {}, self._chooser.crashes)
+        wish = self._wishes.of(row, avoid or {}, self._chooser.guard)
         if wish is not None:
             self.wishes[key] = wish
 
     def aside(self, row: PendingSession) -> tuple[WaitReason, ...]:
         """Say which needs of a session no node could ever meet; empty where it waits in line."""
-        group = group_of(row)
+        group = group_of(row, self._chooser.guard)
         if group not in self._unserved:
-            wish = self._wishes.of(row, {}, self._chooser.crashes)
+            wish = self._wishes.of(row, {}, self._chooser.guard)
             self._unserved[group] = () if wish is None else self._chooser.unserved(wish)
         return self._unserved[group]
 
@@ -205,20 +216,37 @@ class QueuePass:
         found = []
         for row in (each.row for each in decisions if each.position and each.row.session_id not in self._failed):
             avoid = page.avoid.get(row.session_id)
-            group = row.session_id if avoid else group_of(row)
-            wish = wanted.get(group) or self._wishes.of(row, avoid or {}, self._chooser.crashes)
+            group = row.session_id if avoid else group_of(row, self._chooser.guard)
+            wish = wanted.get(group) or self._wishes.of(row, avoid or {}, self._chooser.guard)
             if wish is not None:
                 wanted[group] = wish
                 found.append(WaitingSession(row.session_id, wish, group, row.limits))
         return found
 
+    def hopeless(self, page: QueuePage, decisions: Iterable[Decision]) -> list[tuple[PendingSession, Attempt]]:
+        """Return the sessions of a page that no node is left for, because those that were tried lack what they need."""
+        return [
+            (each.row, page.lacking[each.row.session_id])
+            for each in decisions
+            if each.choice is None
+            and each.row.session_id in page.lacking
+            and all(
+                why.reason in scheduler.NOT_TO_BE_WAITED_FOR
+                for why in self.reasons(each.row, page.avoid.get(each.row.session_id))
+            )
+        ]
+
+    def _is_doubtful(self, row: PendingSession) -> bool:
+        version = row.application, row.application_version
+        return self._chooser.guard.is_doubtful(version, row.username, row.given or "")
+
     def _choose(self, row: PendingSession, avoid: Avoid | None) -> SlotChoice | None:
-        group = group_of(row)
+        group = group_of(row, self._chooser.guard)
         if group in self._full or row.session_id in self._failed:
             return None
         choice = None
         with self._wishes.supervisor.isolated("placement", session_id=row.session_id):
-            wish = self._wishes.of(row, avoid or {}, self._chooser.crashes)
+            wish = self._wishes.of(row, avoid or {}, self._chooser.guard)
             choice = self._chooser.place(wish) if wish is not None else None
         if choice is None and not avoid:
             self._full.add(group)
@@ -240,7 +268,7 @@ class WaitingWishes:
         self._wishes: tuple[Wish, ...] = ()
         self._fresh: list[Wish] = []
         self._older: list[Wish] = []
-        self._crashes: CrashBlocks | None = None
+        self._guard: Guard | None = None
 
     def begin(self) -> None:
         """Note that a pass begins: it may read what was added before the last one began, and not what comes later."""
@@ -249,7 +277,7 @@ class WaitingWishes:
     def replace(self, wishes: Sequence[Wish]) -> None:
         """Note what waits after a pass over the whole queue."""
         self._known = len(wishes) <= self.MOST
-        self._wishes, self._crashes = tuple(wishes) if self._known else (), None
+        self._wishes, self._guard = tuple(wishes) if self._known else (), None
 
     def add(self, wish: Wish) -> None:
         """Note that a session which is being created will wait."""
@@ -263,22 +291,40 @@ class WaitingWishes:
         self._fresh.clear()
         self._older.clear()
 
-    def come_first(self, chooser: FleetCache) -> bool:
-        """Return whether any of them would be placed now, or that is not known."""
+    def come_first(self, chooser: FleetCache, before: Wish) -> bool:
+        """Return whether any of them would be placed now, and before another; or that is not known."""
         if not self._known:
             return True
-        if self._crashes is not chooser.crashes:
-            self._crashes = chooser.crashes
-            self._wishes = tuple(
-                replace(wish, crashes=self._crashes.of(wish.application, wish.application_version))
-                for wish in self._wishes
-            )
-        return any(chooser.fits(wish) for each in (self._wishes, self._fresh, self._older) for wish in each)
+        guard = chooser.guard
+        if self._guard is not guard:
+            self._guard = guard
+            self._wishes = tuple(views.kept_away(wish, guard) for wish in self._wishes)
+        every = [wish for each in (self._wishes, self._fresh, self._older) for wish in each]
+        if not _is_doubtful(before, guard):
+            every = [wish for wish in every if not _is_doubtful(wish, guard)]
+        return any(chooser.fits(wish) for wish in every)
 
 
-def _avoid(refused: Sequence[LaunchRow]) -> dict[str, Avoid]:
+def _is_doubtful(wish: Wish, guard: Guard) -> bool:
+    return guard.is_doubtful((wish.application, wish.application_version), wish.username, wish.given)
+
+
+def _avoid(attempts: Iterable[Attempt]) -> dict[str, Avoid]:
     avoid: dict[str, Avoid] = {}
-    for launch in refused:
+    for launch in attempts:
         why = f"{launch.reason}: {launch.message}" if launch.message else launch.reason
-        avoid.setdefault(launch.session_id, {})[launch.node, launch.device] = why
+        # What failed before the application ran is tried on another node, not on the next device of this one.
+        device = "" if meaning(launch.reason).retry is Retry.ELSEWHERE else launch.device
+        if launch.state == LaunchState.REJECTED or not device:
+            avoid.setdefault(launch.session_id, {})[launch.node, device] = why
     return avoid
+
+
+def _lacking(attempts: Iterable[Attempt]) -> dict[str, Attempt]:
+    last: dict[str, Attempt] = {}
+    others = set()
+    for launch in attempts:
+        last[launch.session_id] = launch
+        if meaning(launch.reason).fault is not Fault.PLACE:
+            others.add(launch.session_id)
+    return {session_id: launch for session_id, launch in last.items() if session_id not in others}

@@ -12,8 +12,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from footlights.lifecycle import BackoffPolicy, Block, Failure, blocked
+from footlights.lifecycle.reasons import DEVICE_HISTORY
 from footlights.protocol import times
-from footlights.store.launches.launch_rows import DEVICE_REASONS
 from footlights.store.nodes import device_history
 from footlights.v1 import node_pb2
 
@@ -129,7 +129,7 @@ def _episodes(events: Sequence[DeviceEventRow], now: datetime) -> list[_Episode]
                 each.ended_s = age
             closed, open_, sick = closed + open_, [], False
             continue
-        of_launch = event.reason in DEVICE_REASONS
+        of_launch = event.reason in DEVICE_HISTORY
         sick = sick or not of_launch
         open_.append(_Episode(of_launch, age, age))
     if sick:

@@ -19,6 +19,7 @@ from footlights.v1 import application_pb2, node_pb2
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from footlights.control.scheduling.guard import Guard
     from footlights.store.nodes.fleet import FleetNode
 
 
@@ -162,7 +163,6 @@ def needs_wish(
     launcher: str,
     needs: application_pb2.Needs,
     avoid: Mapping[tuple[str, str], str],
-    crashes: Mapping[str, str],
 ) -> scheduler.Wish:
     """Return needs of a version, given as (application, version), as placement sees them."""
     return scheduler.Wish(
@@ -179,5 +179,12 @@ def needs_wish(
         device_names=tuple(needs.device_names),
         node_labels=dict(needs.node_labels),
         avoid=avoid,
-        crashes=crashes,
+    )
+
+
+def kept_away(wish: scheduler.Wish, guard: Guard) -> scheduler.Wish:
+    """Return a wish that is kept away from what a guard leaves alone."""
+    kept = guard.of((wish.application, wish.application_version), wish.launcher, wish.username, wish.given)
+    return replace(
+        wish, crashes=kept.crashes, unwell=kept.unwell, back_s=kept.back_s, doubted=kept.doubted, trials=kept.trials
     )

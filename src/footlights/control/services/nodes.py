@@ -15,7 +15,7 @@ from footlights import errors
 from footlights.control import stored
 from footlights.control.call import bounds
 from footlights.control.call.pages import PAGE_BYTES, Chunk, ListPage, PagedList, Place
-from footlights.control.scheduling import quarantine, shared_devices, views
+from footlights.control.scheduling import guard, quarantine, shared_devices, views
 from footlights.control.services import etags, masks, node_filters
 from footlights.control.services.enrollment import identity_message
 from footlights.control.services.writes import WriteRequest
@@ -256,8 +256,11 @@ def _messages(tx: Transaction, found: Sequence[NodeRow], *, now: datetime) -> li
         devices[device.node].append(device)
     for lease in rows.live_leases(tx, names):
         leases[lease.node].append(lease)
-    messages = [_message(row, devices[row.node], leases[row.node], now=now) for row in found]
+    known = guard.load(tx, now=now)
+    unwell = known.unwell_nodes()
+    messages = [_message(row, devices[row.node], leases[row.node], now=now, unwell=row.node in unwell) for row in found]
     quarantine.show(tx, messages, now=now)
+    guard.show(known, messages, now=now)
     kept: Counter[tuple[str, str]] = Counter()
     for name, held in fleet.held_needs(tx, names).items():
         for uuid, _, needs in held:
@@ -306,10 +309,12 @@ def _show_brake(shown: node_pb2.Brake, cause: str, message: str, since: datetime
     shown.since_time.CopyFrom(times.timestamp(since))
 
 
-def _message(row: NodeRow, devices: Sequence[DeviceRow], leases: Sequence[LeaseRow], *, now: datetime) -> node_pb2.Node:
+def _message(
+    row: NodeRow, devices: Sequence[DeviceRow], leases: Sequence[LeaseRow], *, now: datetime, unwell: bool
+) -> node_pb2.Node:
     message = node_pb2.Node(
         node=row.node,
-        state=stored.node_state(row, bool(leases)),
+        state=stored.node_state(row, busy=bool(leases), unwell=unwell),
         condition=node_pb2.Node.CONNECTED if row.reachable else node_pb2.Node.DISCONNECTED,
         facts=node_pb2.NodeFacts.FromString(row.facts),
         created_time=times.timestamp(row.created_time),
@@ -336,7 +341,7 @@ def _message(row: NodeRow, devices: Sequence[DeviceRow], leases: Sequence[LeaseR
     message.devices.sort(key=lambda device: (device.index, device.uuid))
     if ailment := stored.needs_reboot(node_pb2.Device.FromString(row.reading) for row in devices if row.sick):
         message.notices.add(reason=stored.REBOOT_NEEDED, message=ailment, time=times.timestamp(now))
-        if message.state == node_pb2.Node.READY:
+        if message.state in (node_pb2.Node.READY, node_pb2.Node.UNWELL):
             message.state = node_pb2.Node.CORDONED
     _acceptance(message, row)
     _scheduling(message, rows.scheduling(row), ailment)

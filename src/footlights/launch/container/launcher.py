@@ -122,7 +122,7 @@ class ContainerLauncher:
                     await engine.remove(name)
             if error.status == 0:
                 raise _unavailable(engine, error) from None
-            raise LaunchError("CONTAINER_START_FAILED", f"{engine.name} did not start it: {error.message}") from None
+            raise _start_error(plan, engine, error) from None
 
     async def status(self, plan: LaunchPlan) -> Status:
         """Ask the engine. Raises EngineError where it does not answer: then nothing is known."""
@@ -252,6 +252,15 @@ async def _logs(engine: Engine, name: str, *, since_s: int, tail: int) -> Sequen
         if error.status != 404:
             raise
         return None
+
+
+def _start_error(plan: LaunchPlan, engine: Engine, error: EngineError) -> LaunchError:
+    """Say why an engine did not start a container: it may be that it does not know the device."""
+    text = f"{engine.name} did not start it: {error.message}"
+    if plan.cdi_device and "cdi" in error.message.lower() and plan.cdi_device in error.message:
+        text += ". Make the CDI specification of the node again: nvidia-ctk cdi generate."
+        return LaunchError("DEVICE_UNRESOLVABLE", text, rejected=True)
+    return LaunchError("CONTAINER_START_FAILED", text)
 
 
 def _unavailable(engine: Engine, error: EngineError) -> LaunchError:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import ColumnElement, case, func, literal_column, or_, select, type_coerce, update
+from sqlalchemy import ColumnElement, case, literal_column, or_, select, type_coerce, update
 
 from footlights import errors
-from footlights.lifecycle import LaunchState, Phases, SessionState, Stage, merge, phases
+from footlights.lifecycle import LaunchState, Phases, SessionState, Stage, merge, phases, reasons
 from footlights.store.launches import slots
 from footlights.store.launches.slots import ChosenSlots, SlotClaim
 from footlights.store.nodes import device_history
@@ -19,12 +19,8 @@ from footlights.store.sessions.derivation import SessionStates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
     from footlights.store.unit import Transaction
-
-DEVICE_REASONS = ("GPU_LOST", "WRONG_DEVICE")
-"""The ends of launches that go into their device's history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,69 +191,29 @@ def live_leases(tx: Transaction) -> list[LeaseRow]:
     return tx.all(select(LEASE).where(LEASE.c.released_time.is_(None)), LeaseRow)
 
 
-def refusals(tx: Transaction, session_ids: Sequence[str], *, since: datetime) -> list[LaunchRow]:
-    """Return the launches of these sessions that were refused since a moment."""
+class Attempt(NamedTuple):
+    """A launch of a session that waits again: it was refused, or failed before it was ready."""
+
+    session_id: str
+    node: str
+    device: str
+    state: str
+    reason: str
+    message: str
+    ended_time: datetime
+
+
+def attempts(tx: Transaction, session_ids: Sequence[str]) -> list[Attempt]:
+    """Return the launches of these sessions that were refused or failed, oldest first."""
     if not session_ids:
         return []
-    return tx.all(
-        select(LAUNCH).where(
-            LAUNCH.c.session_id.in_(session_ids),
-            LAUNCH.c.state == LaunchState.REJECTED.value,
-            LAUNCH.c.ended_time >= since,
-        ),
-        LaunchRow,
+    columns = tuple(LAUNCH.c[name] for name in Attempt._fields)
+    statement = select(*columns).where(
+        LAUNCH.c.session_id.in_(session_ids),
+        LAUNCH.c.state.in_([LaunchState.REJECTED.value, LaunchState.FAILED.value]),
+        LAUNCH.c.ended_time.is_not(None),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class FailedStart:
-    """A launch that failed before it was ready."""
-
-    application: str
-    version: str
-    node: str
-    began: datetime
-    ended: datetime
-
-
-def failed_starts(tx: Transaction, reasons: Sequence[str], *, since: datetime) -> list[FailedStart]:
-    """Return launches that failed for one of ``reasons`` since a moment, before they were ready or asked to end."""
-    statement = (
-        select(
-            SESSION.c.application,
-            SESSION.c.application_version,
-            LAUNCH.c.node,
-            LAUNCH.c.created_time,
-            LAUNCH.c.ended_time,
-        )
-        .join(SESSION, SESSION.c.session_id == LAUNCH.c.session_id)
-        .where(
-            LAUNCH.c.state == LaunchState.FAILED.value,
-            LAUNCH.c.ended_time >= since,
-            LAUNCH.c.start_s.is_(None),
-            LAUNCH.c.desired == "RUNNING",
-            LAUNCH.c.reason.in_(reasons),
-        )
-        .order_by(LAUNCH.c.ended_time.desc())
-        .limit(_MOST_FAILURES)
-    )
-    return [FailedStart(*row) for row in tx.execute(statement)]
-
-
-def last_good_starts(
-    tx: Transaction, applications: Sequence[str], *, since: datetime
-) -> list[tuple[str, str, str, datetime]]:
-    """Return (application, version, node, when the last launch that became ready was begun) since a moment."""
-    statement = (
-        select(SESSION.c.application, SESSION.c.application_version, LAUNCH.c.node, func.max(LAUNCH.c.created_time))
-        .join(SESSION, SESSION.c.session_id == LAUNCH.c.session_id)
-        .where(SESSION.c.application.in_(applications), LAUNCH.c.start_s.is_not(None), LAUNCH.c.created_time >= since)
-        .group_by(SESSION.c.application, SESSION.c.application_version, LAUNCH.c.node)
-    )
-    return [(row[0], row[1], row[2], row[3]) for row in tx.execute(statement)]
-
-
-_MOST_FAILURES = 1000
+    return [Attempt(*row) for row in tx.execute(statement.order_by(LAUNCH.c.created_time))]
 
 
 def recent_start_times(tx: Transaction) -> list[tuple[str, str, float]]:
@@ -324,7 +280,7 @@ def note(states: SessionStates, node: str, seen: Observation, *, now: datetime) 
         states.change_launch(launch, **changed, reported_time=now)
     if "ended_time" in changed:
         states.release(launch.launch_id, now=now)
-        if seen.reason in DEVICE_REASONS:
+        if seen.reason in reasons.DEVICE_HISTORY:
             device_history.record(states.tx, node, launch.device, seen.reason, seen.message, now=now)
     session = states.session(launch.session_id)
     if (changed or seen.steps) and session is not None and session.launch_id == launch.launch_id:

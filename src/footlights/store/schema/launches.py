@@ -80,6 +80,7 @@ LAUNCH = table(
     Index("ix_launch_node", "node", "session_id"),
     Index("ix_launch_device", "device", "session_id"),
     partial_index("ix_launch_failed", "state = 'FAILED'", "ended_time"),
+    partial_index("ix_launch_rejected", "state = 'REJECTED'", "ended_time"),
     partial_index("ix_launch_live", "ended_time IS NULL", "node", "launch_id"),
 )
 LEASE = table(

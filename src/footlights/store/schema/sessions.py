@@ -76,6 +76,8 @@ class SessionRow(NamedTuple):
     """``[stage, microseconds since the epoch]`` in order of arrival."""
     ready_time: OptionalMoment = None
     ended_time: OptionalMoment = None
+    given: str | None = None
+    """Stands for its arguments and stage, secret ones left out; None where a release without it created it."""
     updated_time: OptionalMoment = None
     """When its revision last grew; None where it has not since it was created, or a release without it wrote it."""
 

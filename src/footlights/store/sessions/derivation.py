@@ -26,6 +26,7 @@ from footlights.lifecycle import (
     SessionState,
     Stage,
     derive_state,
+    is_a_try,
 )
 from footlights.store.bulk import Updater
 from footlights.store.cluster.revisions import allocate
@@ -160,7 +161,8 @@ class SessionStates:
             return
         launch = self.launch_of(session)
         node = self._nodes.get(launch.node) if launch is not None and launch.ended_time is None else None
-        derived = _derived(session, launch, node)
+        facts = None if launch is None else _facts(launch)
+        derived = _derived(session, facts, node)
         holds = launch is not None and launch.ended_time is None
         changes: dict[str, Any] = {
             "state": derived.state.value,
@@ -170,7 +172,8 @@ class SessionStates:
         timeline = _advance(session, derived.state, steps or {}, now)
         if derived.state is SessionState.PENDING and launch is not None:
             # A launch that was refused or failed without the application's fault: back to its old place in the queue.
-            changes |= {"launch_id": None, "failures": session.failures + (launch.state == LaunchState.FAILED)}
+            failed = facts is not None and is_a_try(facts)
+            changes |= {"launch_id": None, "failures": session.failures + failed}
             timeline = timeline[:1]
         if derived.state is not SessionState.PENDING:
             changes["queue"] = {}
@@ -274,18 +277,19 @@ class SessionStates:
         self._nodes = {row.node: row for row in found}
 
 
-def _derived(session: SessionRow, launch: LaunchRow | None, node: DerivationNode | None) -> DerivedState:
-    facts = None
-    if launch is not None:
-        facts = LaunchFacts(
-            state=LaunchState[launch.state],
-            stopping=launch.desired == Desired.STOPPED,
-            overdue=launch.overdue,
-            viewers=launch.viewers,
-            exit_code=launch.exit_code,
-            reason=launch.reason,
-            message=launch.message,
-        )
+def _facts(launch: LaunchRow) -> LaunchFacts:
+    return LaunchFacts(
+        state=LaunchState[launch.state],
+        stopping=launch.desired == Desired.STOPPED,
+        overdue=launch.overdue,
+        viewers=launch.viewers,
+        exit_code=launch.exit_code,
+        reason=launch.reason,
+        message=launch.message,
+    )
+
+
+def _derived(session: SessionRow, facts: LaunchFacts | None, node: DerivationNode | None) -> DerivedState:
     return derive_state(
         Intent[session.intent],
         EndReason[session.wish] if session.wish else None,

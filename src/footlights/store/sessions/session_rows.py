@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy import Select, bindparam, delete, select, tuple_, update
 
 from footlights import errors
-from footlights.lifecycle import Condition, Intent, SessionState
+from footlights.lifecycle import Condition, EndReason, Intent, SessionState
 from footlights.store.cluster.revisions import allocate
 from footlights.store.schema import LAUNCH, LEASE, SESSION, VIEWER, SessionRow
 from footlights.store.sessions import removals, unknown_values
@@ -90,6 +90,9 @@ class PendingSession(NamedTuple):
     limits: bytes
     """The serialized ``footlights.v1.Limits``."""
     queue: Mapping[str, Any]
+    username: str
+    given: str | None
+    launch_count: int
 
 
 class QueuePlace(NamedTuple):
@@ -152,6 +155,18 @@ def set_queue(tx: Transaction, places: Sequence[tuple[PendingSession, Mapping[st
             for (row, place), revision in zip(places, revisions, strict=True)
         ],
     )
+
+
+def end_waiting(
+    tx: Transaction, ends: Sequence[tuple[PendingSession, EndReason, str]], *, now: datetime
+) -> frozenset[str]:
+    """End sessions that wait, and have not changed since they were read, each for a reason; return which."""
+    states = SessionStates.of_sessions(tx, [row.session_id for row, _, _ in ends])
+    for row, reason, message in ends:
+        session = states.session(row.session_id)
+        if session is not None and session.revision == row.revision and session.state == SessionState.PENDING:
+            states.end(session, reason, message, now=now)
+    return states.write()
 
 
 _SET_QUEUE = (

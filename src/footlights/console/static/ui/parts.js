@@ -6,7 +6,7 @@ import { useNow } from "./clock.js";
 
 const TONES = {
   PENDING: "wait", STARTING: "busy", READY: "good", ACTIVE: "good", TERMINATING: "busy", TERMINATED: "off", FAILED: "bad",
-  CORDONED: "wait", DRAINING: "busy", DRAINED: "off", UNREACHABLE: "bad",
+  CORDONED: "wait", DRAINING: "busy", DRAINED: "off", UNREACHABLE: "bad", UNWELL: "bad",
   OK: "good", DEGRADED: "wait", UNHEALTHY: "bad", LOST: "bad",
 };
 

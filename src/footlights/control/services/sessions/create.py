@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from footlights.store.sessions.create import Created, Creation, Outcome
 from footlights.store.sessions.idempotency import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from footlights.auth.secrets import Box
@@ -94,7 +95,7 @@ class SessionCreator:
             # It takes no slots, not even for the moment: the answer is that of a session that waits.
             creation = Creation(values, self._clock(), self._settings.queue_limit, request=key)
             return await self._writes.validate(partial(self._try, creation=creation), call)
-        with self._placing.hold(self._wish(values["session_id"], request.application, resolved)) as hold:
+        with self._placing.hold(self._wish(values, resolved)) as hold:
             creation = Creation(
                 values | {"queue": dict(hold.told)},
                 self._clock(),
@@ -165,12 +166,13 @@ class SessionCreator:
             "allowed_limits": allowed_limits,
             "max_total_s": allowed,
             "launcher": resolved.launcher,
+            "given": arguments.given,
         }
 
-    def _wish(self, session_id: str, application: str, resolved: Resolved) -> scheduler.Wish:
-        version = application, resolved.version.version
-        blocks = self._board.crashes.of(*version)
-        return views.needs_wish(session_id, version, resolved.launcher, resolved.needs, {}, blocks)
+    def _wish(self, values: Mapping[str, Any], resolved: Resolved) -> scheduler.Wish:
+        version = values["application"], values["application_version"]
+        wish = views.needs_wish(values["session_id"], version, resolved.launcher, resolved.needs, {})
+        return views.kept_away(replace(wish, username=values["username"], given=values["given"]), self._board.guard)
 
     def _placement(self, choice: scheduler.SlotChoice) -> ChosenSlots:
         lease_ids = tuple(self._new_id() for _ in choice.slots)

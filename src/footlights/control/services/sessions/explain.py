@@ -8,10 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from footlights import scheduler
+from google.protobuf.struct_pb2 import Struct
+
+from footlights import errors, scheduler
 from footlights.control import stored
-from footlights.control.scheduling import crash_loops, pending, quarantine, views
+from footlights.control.scheduling import guard, pending, quarantine, views
 from footlights.control.scheduling.outlook import History, Outlook, WaitingSession, affected
+from footlights.control.services.sessions import resolve
 from footlights.control.services.sessions.present import wait_reason
 from footlights.protocol import times
 from footlights.store.launches import launch_rows
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from footlights.control.scheduling.crash_loops import CrashBlocks
+    from footlights.control.scheduling.guard import Guard
     from footlights.control.scheduling.pending import QueuePage
     from footlights.control.services.sessions.resolve import Resolved
     from footlights.store import Transaction
@@ -44,33 +47,36 @@ class FleetSnapshot:
     now: datetime
     history: History
     held: Sequence[HeldSlots]
-    crashes: CrashBlocks
+    guard: Guard
     quarantined: Mapping[tuple[str, str], str]
 
 
 def read(tx: Transaction, *, now: datetime) -> FleetSnapshot:
     """Read the fleet and the queue. The explanation is made outside the transaction: of a large fleet it takes long."""
+    known = guard.load(tx, now=now)
     return FleetSnapshot(
         fleet.members(tx),
         pending.read_all(tx, now=now),
         now,
         History.load(tx),
         launch_rows.held_slots(tx),
-        crash_loops.load(tx, now=now),
-        quarantine.load(tx, now=now),
+        known,
+        known.devices() | quarantine.load(tx, now=now),
     )
 
 
-def explain(snapshot: FleetSnapshot, resolved: Resolved, priority: int) -> session_pb2.ExplainPlacementResponse:
-    """Explain what would happen to a session of a version."""
+def explain(
+    snapshot: FleetSnapshot, resolved: Resolved, priority: int, username: str
+) -> session_pb2.ExplainPlacementResponse:
+    """Explain what would happen to a session of a version that a user creates without arguments."""
     nodes = views.node_views(snapshot.members, snapshot.quarantined)
     version = resolved.version.application, resolved.version.version
-    blocks = snapshot.crashes.of(*version)
-    wish = views.needs_wish("", version, resolved.launcher, resolved.needs, {}, blocks)
+    wish = views.needs_wish("", version, resolved.launcher, resolved.needs, {})
+    wish = views.kept_away(replace(wish, username=username, given=_given_nothing(resolved)), snapshot.guard)
     # A session waits behind those of its own priority; those behind it cannot delay it.
     ahead = sum(1 for row in snapshot.queue.rows if row.priority >= priority)
     before = replace(snapshot.queue, rows=snapshot.queue.rows[:ahead])
-    waiting = pending.Wishes(Supervisor()).of_page(before, snapshot.crashes)
+    waiting = pending.Wishes(Supervisor()).of_page(before, snapshot.guard)
     mine = WaitingSession("", wish, "", stored.packed_limits(resolved.limits))
     now = snapshot.now
 
@@ -81,6 +87,14 @@ def explain(snapshot: FleetSnapshot, resolved: Resolved, priority: int) -> sessi
     if answer.queue_position:
         answer.queue_position += ahead - len(waiting)  # those that cannot be read wait as well
     return answer
+
+
+def _given_nothing(resolved: Resolved) -> str | None:
+    """Return what stands for the defaults of a version; None where it has an argument without one."""
+    try:
+        return resolve.arguments(resolved.version, Struct()).given
+    except errors.Error:
+        return None
 
 
 def explanation(

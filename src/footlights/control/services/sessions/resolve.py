@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -55,6 +57,12 @@ class Arguments:
     """What callers see. The application gets the same, with its secrets in place of ``REDACTED``."""
     secrets: dict[str, Any]
     usd_stage_uri: str
+
+    @property
+    def given(self) -> str:
+        """Stands for what was given: of two sessions that differ, in more than their secrets, so do these."""
+        text = json.dumps([self.shown, self.usd_stage_uri], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def resolve(

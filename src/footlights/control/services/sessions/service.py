@@ -205,7 +205,7 @@ class StreamingService:
 
         resolved, snapshot = await self._store.read(read)
         # The answer for a large fleet takes longer than the event loop may be held.
-        return await asyncio.to_thread(explain.explain, snapshot, resolved, request.priority)
+        return await asyncio.to_thread(explain.explain, snapshot, resolved, request.priority, call.caller.subject)
 
     @staticmethod
     def _unchanged(tx: Transaction, call: Call, session_id: str, etag: str) -> SessionRow:

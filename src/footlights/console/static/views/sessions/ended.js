@@ -19,6 +19,7 @@ const SAYS = {
   GPU_LOST: "Its GPU failed.",
   DRAINED: "Its node was drained.",
   WRONG_DEVICE: "The application ran on another device than its own.",
+  NODE_FAILED: "No node could start it.",
 };
 const HELPS = {
   START_TIMEOUT: "A first start may be slow while shaders are compiled: starting again is often faster. The log shows its progress.",
