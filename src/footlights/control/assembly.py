@@ -58,6 +58,7 @@ from footlights.control.replication.notifications import NotificationRelay
 from footlights.control.replication.peers import Peers, ReplicaService
 from footlights.control.replication.work_lease import LeaderLease
 from footlights.control.scheduling.cache import FleetCache
+from footlights.control.scheduling.guard import unwell_nodes
 from footlights.control.scheduling.loop import PlacementLoop
 from footlights.control.services.applications import ApplicationService
 from footlights.control.services.bootstrap import ensure_first
@@ -338,6 +339,7 @@ async def assemble(
             cautious,
             monotonic,
             supervisor,
+            unwell_nodes,
         ),
         silences=judge,
         brake=guard,

@@ -114,6 +114,7 @@ REASONS: Final[Mapping[str, Meaning]] = {
     "DEVICE_NODES_UNKNOWN": _device("its files in /dev are not known", AT_ONCE, Retry.ELSEWHERE),
     "DEVICE_SILENT": _device("its driver does not answer"),
     "DEVICE_UNRESOLVABLE": _device("the container engine does not know it", AT_ONCE, Retry.ELSEWHERE),
+    "ENCODER_FULL": _device("its video encoder takes no more"),
     "FOREIGN_PROCESS": _device("another program uses it"),
     "GPU_LOST": Meaning(Fault.DEVICE, Retry.NEVER, "it was lost", EndReason.GPU_LOST, AT_ONCE),
     "LOST": _device("it is lost"),

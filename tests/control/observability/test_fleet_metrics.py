@@ -18,7 +18,7 @@ async def test_a_reading_that_does_not_parse_hides_no_other(plane: Control) -> N
         lambda tx: tx.changed(DEVICE.update().where(DEVICE.c.node == "node-a").values(reading=b"\xff\xff"))
     )
 
-    counts = await plane.store.read(lambda tx: fleet_metrics.fleet(tx, now=plane.clock()))
+    counts = await plane.store.read(lambda tx: fleet_metrics.fleet(tx, unwell={"node-b"}))
 
     assert counts.slots == {
         ("KIND_UNSPECIFIED", "leased"): 0,
@@ -26,4 +26,4 @@ async def test_a_reading_that_does_not_parse_hides_no_other(plane: Control) -> N
         ("GPU", "leased"): 0,
         ("GPU", "free"): 2,
     }
-    assert counts.nodes == {"READY": 2}
+    assert counts.nodes == {"READY": 1, "UNWELL": 1}

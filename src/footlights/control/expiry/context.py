@@ -9,13 +9,14 @@ from footlights import errors
 from footlights.control.replication.work_lease import LeaseSuperseded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
+    from datetime import datetime
 
     from footlights.control.clock import CautiousClock
     from footlights.control.observability.metrics import Metrics
     from footlights.control.replication.work_lease import LeaderLease
     from footlights.control.signals import Signals
-    from footlights.store import Store
+    from footlights.store import Store, Transaction
     from footlights.supervision import Supervisor
 
 CONCERNS_ALL = (LeaseSuperseded, errors.Unavailable)
@@ -36,3 +37,5 @@ class ExpiryContext:
     monotonic: Callable[[], float]
     supervisor: Supervisor
     """Runs the loop, and isolates its parts and their items."""
+    unwell_nodes: Callable[[Transaction, datetime], Collection[str]]
+    """Which nodes are unwell at a moment."""

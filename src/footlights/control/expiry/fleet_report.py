@@ -49,5 +49,6 @@ class FleetReport:
             ends = await self._context.store.read(self._feed.read_ends) if len(ends) >= BATCH else []
         if self._context.monotonic() - self._reported_at >= self.PERIOD_S:
             self._reported_at = self._context.monotonic()
-            fleet = await self._context.store.read(partial(fleet_metrics.fleet, now=now))
+            unwell = await self._context.store.read(lambda tx: self._context.unwell_nodes(tx, now))
+            fleet = await self._context.store.read(partial(fleet_metrics.fleet, unwell=unwell))
             self._context.metrics.fleet(dict(fleet.sessions), dict(fleet.slots), dict(fleet.nodes))

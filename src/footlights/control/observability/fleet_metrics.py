@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from google.protobuf.message import DecodeError
 
 from footlights.control import stored
-from footlights.control.scheduling import guard
 from footlights.protocol import enums
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
@@ -17,8 +16,7 @@ from footlights.store.sessions import listing
 from footlights.v1 import node_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
+    from collections.abc import Collection, Mapping
 
     from footlights.store import Transaction
 
@@ -35,8 +33,8 @@ class FleetCounts:
     """By state."""
 
 
-def fleet(tx: Transaction, *, now: datetime) -> FleetCounts:
-    """Count sessions, slots and nodes."""
+def fleet(tx: Transaction, *, unwell: Collection[str]) -> FleetCounts:
+    """Count sessions, slots and nodes, of which some are unwell."""
     leased = Counter((lease.node, lease.device) for lease in launch_rows.live_leases(tx))
     slots: Counter[tuple[str, str]] = Counter()
     for node, uuid, count, sick, raw in node_rows.capacities(tx):
@@ -45,7 +43,6 @@ def fleet(tx: Transaction, *, now: datetime) -> FleetCounts:
         slots[(kind, "leased")] += held
         slots[(kind, "unusable" if sick else "free")] += count - held
     busy = {node for node, _ in leased}
-    unwell = guard.load(tx, now=now).unwell_nodes()
     states = Counter(
         stored.node_state(row, busy=row.node in busy, unwell=row.node in unwell) for row in node_rows.standings(tx)
     )

@@ -223,6 +223,11 @@ def load(tx: Transaction, *, now: datetime) -> Guard:
     return _Evidence(tx, failed, now).guard()
 
 
+def unwell_nodes(tx: Transaction, now: datetime) -> frozenset[str]:
+    """Return the nodes that are unwell."""
+    return load(tx, now=now).unwell_nodes()
+
+
 class _Evidence:
     """Failures and what went well, by what they say something of."""
 
