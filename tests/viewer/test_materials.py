@@ -1,4 +1,4 @@
-"""What is made of materials (`scene.materials`: `network`, `surfaces`, `paint`, `palette`; `left_out`)."""
+"""What is made of materials (`network`, `surfaces`, `paint`, `palette`, `materialx`; and `left_out`, `assets`)."""
 
 from __future__ import annotations
 
@@ -225,3 +225,65 @@ def test_what_is_left_out_is_counted_by_kind() -> None:
     for k in range(10 * MOST_KINDS):
         left_out.add(f"kind {k}")
     assert len(left_out.report()) <= MOST_KINDS + 1
+
+
+DOCUMENT = """<?xml version="1.0"?>
+<materialx version="1.38" colorspace="lin_rec709">
+  <nodegraph name="NG">
+    <image name="picture" type="color3">
+      <input name="file" type="filename" value="tex/a.png" colorspace="srgb_texture" />
+    </image>
+    <output name="color" type="color3" nodename="picture" />
+  </nodegraph>
+  <standard_surface name="SR" type="surfaceshader">
+    <input name="base_color" type="color3" nodegraph="NG" output="color" />
+    <input name="metalness" type="float" value="0.0" />
+    <input name="specular_roughness" type="float" value="0.7" />
+  </standard_surface>
+  <surfacematerial name="Red" type="material">
+    <input name="surfaceshader" type="surfaceshader" nodename="SR" />
+  </surfacematerial>
+</materialx>
+"""
+
+
+def referring(maker: StageMaker) -> None:
+    """A card with the material `Red` of `look.mtlx`."""
+    card(maker, "unused.png")
+    looks = maker.stage.DefinePrim("/Mtlx", "Scope")
+    looks.GetReferences().AddReference("./look.mtlx", "/MaterialX/Materials")
+    UsdShade.Material.Define(maker.stage, "/Mtlx/Red")
+    maker.bind(maker.stage.GetPrimAtPath("/Card"), UsdShade.Material(maker.stage.GetPrimAtPath("/Mtlx/Red")))
+
+
+def test_materialx_documents_are_read(maker: StageMaker) -> None:
+    """A reference to a `.mtlx` file gives its materials, with the pictures beside it."""
+    (maker.path.parent / "tex").mkdir()
+    write(maker.path.parent / "tex" / "a.png", RED, GREEN, BLUE, WHITE)
+    (maker.path.parent / "look.mtlx").write_text(DOCUMENT)
+    referring(maker)
+    scene = maker.load()
+
+    assert only(scene).finish.roughness == 0.7
+    assert seen(scene) == {"ul": "red", "ur": "green", "ll": "blue", "lr": "grey"}
+    assert not scene.left_out
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no xml",
+        '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><materialx>&b;</materialx>',
+        "<materialx>" + "<a/>" * 30_000 + "</materialx>",
+        DOCUMENT.replace('value="0.7"', 'value="x"'),
+        DOCUMENT.replace('nodename="picture"', 'nodename="gone"'),
+        DOCUMENT.replace('name="SR"', 'name="1 2"').replace('nodename="SR"', 'nodename="1 2"'),
+        "<materialx>" * 5_000 + "</materialx>" * 5_000,
+    ],
+)
+def test_a_damaged_materialx_document_leaves_the_rest(maker: StageMaker, text: str) -> None:
+    """What can be read of it is; the card is drawn whatever it holds."""
+    (maker.path.parent / "look.mtlx").write_text(text)
+    referring(maker)
+
+    assert maker.load().triangle_count == 2

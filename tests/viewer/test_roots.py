@@ -15,7 +15,7 @@ import pytest
 from pxr import Sdf, UsdGeom, UsdUtils
 
 from footlights.viewer.failure import ViewerFailure
-from footlights.viewer.render.textures import read_asset
+from footlights.viewer.scene.assets import read_asset
 from footlights.viewer.scene.fetch import local_stage
 from footlights.viewer.scene.roots import StageRoots
 from footlights.viewer.scene.stage import load_scene

@@ -11,6 +11,7 @@ from panda3d import core
 from pxr import Gf, Sdf, UsdGeom, UsdShade, UsdUtils
 
 from footlights.viewer.render import textures
+from footlights.viewer.scene import assets
 from footlights.viewer.scene.left_out import LeftOut
 from footlights.viewer.scene.roots import StageRoots
 from footlights.viewer.scene.scene import Image, Texture
@@ -120,7 +121,7 @@ def pipe(path: Path) -> None:
 
 def large(path: Path) -> None:
     with path.open("wb") as file:
-        file.truncate(textures.MAX_FILE_BYTES + 1)
+        file.truncate(assets.MAX_FILE_BYTES + 1)
 
 
 @pytest.mark.parametrize("damage", [nothing, garbage, half, directory, endless, pipe, large])

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import stat
-import zipfile
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from footlights.viewer.scene.assets import read_asset
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import ModuleType
 
     from footlights.viewer.scene.left_out import LeftOut
@@ -20,7 +17,8 @@ if TYPE_CHECKING:
 
 MAX_SIDE: Final = 1024
 """Larger pictures are scaled down, in pixels: the stream shows no more of a surface."""
-MAX_FILE_BYTES: Final = 64 << 20
+MEAN_SIDE: Final = 128
+"""The same of pictures of which only the mean is taken."""
 MAX_PIXELS: Final = 8192 * 8192
 """A picture of more is not decoded: small files can hold very large ones."""
 
@@ -49,7 +47,8 @@ class Textures:
     def mean(self, image: Image) -> float | None:
         """Return the mean of a picture; None where it cannot be read."""
         if image not in self._means:
-            values = self._values(image, "that cannot be read: their surfaces have one roughness or metalness")
+            what = "that cannot be read: their surfaces have one roughness or metalness"
+            values = self._values(image, what, MEAN_SIDE)
             self._means[image] = None if values is None else float(values[..., :3].mean())
         return self._means[image]
 
@@ -57,9 +56,13 @@ class Textures:
         """The pictures of a texture as one: red, green, blue, opacity; display-referred, the lowest row first."""
         color = self._colors(texture.color, GREY, "that are shown grey") if texture.color else None
         glow = self._colors(texture.glow, BLACK, "of light that are left out") if texture.glow else None
-        alpha = self._values(texture.alpha, "of opacity that are left out") if texture.alpha else None
-        occlusion = self._values(texture.occlusion, "of occlusion that are left out") if texture.occlusion else None
-        relief = self._values(texture.relief, "of normals that are left out") if texture.relief else None
+        alpha = self._values(texture.alpha, "of opacity that are left out", MAX_SIDE) if texture.alpha else None
+        occlusion = (
+            self._values(texture.occlusion, "of occlusion that are left out", MAX_SIDE // 2)
+            if texture.occlusion
+            else None
+        )
+        relief = self._values(texture.relief, "of normals that are left out", MAX_SIDE // 2) if texture.relief else None
         layers = [each for each in (color, glow, alpha, occlusion, relief) if each is not None]
         shape = (max((each.shape[0] for each in layers), default=1), max((each.shape[1] for each in layers), default=1))
         result = np.ones((*shape, 4), np.float32)
@@ -81,7 +84,7 @@ class Textures:
 
     def _colors(self, image: Image, otherwise: tuple[float, float, float], what: str) -> Floats:
         """The colours of a picture for display."""
-        pixels = self._pixels(image, what)
+        pixels = self._pixels(image, what, MAX_SIDE)
         if pixels is None:
             return np.full((1, 1, 3), otherwise, np.float32)
         colors = pixels[..., :3] if image.channel == "rgb" else np.repeat(_channel(pixels, image.channel), 3, axis=2)
@@ -91,9 +94,9 @@ class Textures:
         linear = colors if image.raw else colors**2.2
         return _display(linear * scale + bias)
 
-    def _values(self, image: Image, what: str) -> Floats | None:
+    def _values(self, image: Image, what: str, side: int) -> Floats | None:
         """The values of a picture that are no colours; one of them, or three."""
-        pixels = self._pixels(image, what)
+        pixels = self._pixels(image, what, side)
         if pixels is None:
             return None
         if image.channel == "rgb":
@@ -101,16 +104,16 @@ class Textures:
         k = "rgba".index(image.channel)
         return _channel(pixels, image.channel) * np.float32(image.scale[k]) + np.float32(image.bias[k])
 
-    def _pixels(self, image: Image, what: str) -> Floats | None:
+    def _pixels(self, image: Image, what: str, side: int) -> Floats | None:
         try:
-            return self._decoded(image.file)
+            return self._decoded(image.file, side)
         except Exception as error:
             # Whatever a decoder makes of a file that anybody may have written: one picture does not end the stream.
             self._left_out.add(f"pictures {what}", f"{image.file}: {error or type(error).__name__}")
             return None
 
-    def _decoded(self, file: str) -> Floats:
-        """The pixels of a file, (height, width, 4), the lowest row first."""
+    def _decoded(self, file: str, side: int) -> Floats:
+        """The pixels of a file, (height, width, 4), the lowest row first; neither side is longer than `side`."""
         core = self._core
         stream = core.StringStream(read_asset(file, self._roots))
         name = core.Filename(file.rstrip("]").rpartition("/")[2])
@@ -121,10 +124,11 @@ class Textures:
         if not 0 < width * height <= MAX_PIXELS:
             raise ValueError(f"{width} x {height} pixels are too many")
         picture = core.PNMImage()
+        size = _fitting(width, side), _fitting(height, side)
+        picture.setReadSize(*size)  # a JPEG is decoded smaller, which is faster
         if not picture.read(core.StringStream(stream.getData()), name.getBasename()):
             raise ValueError("it cannot be decoded")
-        size = _fitting(width), _fitting(height)
-        if size != (width, height):
+        if size != (picture.getXSize(), picture.getYSize()):
             fitted = core.PNMImage(*size, picture.getNumChannels())
             fitted.quickFilterFrom(picture)
             picture = fitted
@@ -181,41 +185,6 @@ def _shaded(normals: Floats, image: Image) -> Floats:
     return shade
 
 
-def read_asset(file: str, roots: StageRoots) -> bytes:
-    """Return the bytes of a file, or of one within a usdz package: `package.usdz[path]`.
-
-    Raises OSError or KeyError where it is not there; ValueError where it is no regular file, too large, or
-    outside the roots. A damaged
-    package raises whatever its decompressor does.
-    """
-    package, bracket, inner = file.partition("[")
-    if not (bracket and inner.endswith("]")):
-        with _regular(file, roots) as plain:
-            return _bounded(plain)
-    with _regular(package, roots) as whole, zipfile.ZipFile(whole) as archive, archive.open(inner[:-1]) as member:
-        return _bounded(member)
-
-
-@contextlib.contextmanager
-def _regular(file: str, roots: StageRoots) -> Iterator[IO[bytes]]:
-    """Open a regular file: a stage may name a device, which never ends, or a pipe, which nobody may write to."""
-    with os.fdopen(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as opened:
-        if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
-            raise ValueError("it is not a regular file")
-        # Of what was opened, not of its name: a link may lead elsewhere by now.
-        if not roots.admits_file(os.readlink(f"/proc/self/fd/{opened.fileno()}")):
-            raise ValueError("it is not below a root that is allowed")
-        yield opened
-
-
-def _bounded(opened: IO[bytes]) -> bytes:
-    """Read to the end. What is said of a size beforehand is not believed."""
-    content = opened.read(MAX_FILE_BYTES + 1)
-    if len(content) > MAX_FILE_BYTES:
-        raise ValueError(f"it has more than {MAX_FILE_BYTES >> 20} MiB")
-    return content
-
-
-def _fitting(side: int) -> int:
-    """The power of two that a side is scaled to: the rasteriser knows no other."""
-    return min(MAX_SIDE, 1 << max(0, round(side - 1).bit_length()))
+def _fitting(length: int, side: int) -> int:
+    """The power of two that a length is scaled to: the rasteriser knows no other."""
+    return min(side, 1 << max(0, round(length - 1).bit_length()))

@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from footlights.viewer.failure import FailureReason, ViewerFailure
+from footlights.viewer.scene.assets import read_asset
+from footlights.viewer.scene.materials.materialx import as_layer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,9 +32,8 @@ def open_confined(path: Path, roots: StageRoots) -> tuple[Any, list[str]]:
     """
     from pxr import Sdf, Usd
 
-    if roots.unlimited:
-        return Usd.Stage.Open(str(path)), []
     left_out: list[str] = []
+    documents: dict[str, Any] = {}  # MaterialX, as layers
     first = Sdf.Layer.FindOrOpen(str(path))
     layers, waiting = {}, [] if first is None else [first]
     while waiting:
@@ -44,23 +45,31 @@ def open_confined(path: Path, roots: StageRoots) -> tuple[Any, list[str]]:
             raise ViewerFailure(
                 FailureReason.STAGE_TOO_LARGE, f"the stage {path} has more than {MOST_LAYERS} layers: merge some"
             )
-        waiting += _confine(layer, roots, left_out)
+        waiting += _confine(layer, roots, left_out, documents)
     return Usd.Stage.Open(str(path) if first is None else first), left_out
 
 
-def _confine(layer: Any, roots: StageRoots, left_out: list[str]) -> list[Any]:
-    """Take out of a layer what leads outside; return the layers that it still refers to."""
+def _confine(layer: Any, roots: StageRoots, left_out: list[str], documents: dict[str, Any]) -> list[Any]:
+    """Take out of a layer what leads outside; return the layers that it still refers to.
+
+    Documents of MaterialX are replaced by layers of the same.
+    """
     from pxr import Sdf, UsdUtils
 
     def check(written: str) -> str:
-        if not written or _admits(layer, written, roots):
-            return written
-        left_out.append(written)
-        return ""
+        if not written:
+            return ""
+        if not _admits(layer, written, roots):
+            left_out.append(written)
+            return ""
+        if written.endswith(".mtlx"):
+            return _document(Sdf.ComputeAssetPathRelativeToLayer(layer, written), roots, documents) or written
+        return written
 
-    UsdUtils.ModifyAssetPaths(layer, check)
+    if not roots.unlimited or any(each.endswith(".mtlx") for each in layer.GetCompositionAssetDependencies()):
+        UsdUtils.ModifyAssetPaths(layer, check)
     found = []
-    for written in layer.GetCompositionAssetDependencies():
+    for written in filter(None, layer.GetCompositionAssetDependencies()):
         if not _admits(layer, written, roots):
             # It could not be taken out, as in a package.
             raise ViewerFailure(
@@ -71,6 +80,21 @@ def _confine(layer: Any, roots: StageRoots, left_out: list[str]) -> list[Any]:
         if inner is not None:
             found.append(inner)
     return found
+
+
+def _document(path: str, roots: StageRoots, documents: dict[str, Any]) -> str:
+    """The name of the layer of a document of MaterialX; empty where it cannot be read, which USD then says."""
+    from pxr import Ar
+
+    if path not in documents:
+        resolver = Ar.GetResolver()
+        try:
+            content = read_asset(str(resolver.Resolve(path) or path), roots)
+            anchor = Ar.ResolvedPath(path)
+            documents[path] = as_layer(content, lambda written: str(resolver.CreateIdentifier(written, anchor)))
+        except Exception:  # whatever a decompressor, a parser or USD makes of a file that anybody may have written
+            documents[path] = None
+    return str(documents[path].identifier) if documents[path] is not None else ""
 
 
 def _open(path: str) -> Any:
@@ -87,6 +111,8 @@ def _admits(layer: Any, written: str, roots: StageRoots) -> bool:
     """Whether what a layer writes leads to a place that is allowed."""
     from pxr import Ar, Sdf
 
+    if roots.unlimited:
+        return True
     if written.startswith("`"):
         return False
     path, _ = Sdf.Layer.SplitIdentifier(Sdf.ComputeAssetPathRelativeToLayer(layer, written))
@@ -95,6 +121,8 @@ def _admits(layer: Any, written: str, roots: StageRoots) -> bool:
     if not found and not path.startswith("/"):
         # A name that is searched for and not there now, or an address: USD reads neither.
         return not path.partition(":")[2].startswith("//")
+    if path.startswith("anon:"):
+        return True
     outer = found or path
     while Ar.IsPackageRelativePath(outer):
         outer = Ar.SplitPackageRelativePathOuter(outer)[0]
