@@ -16,7 +16,7 @@ ASPECT = 16 / 9
 
 
 def scene(view: View | None = None) -> Scene:
-    return Scene("s", [], [], Bounds((-1, -1, 0), (1, 1, 2)), Timeline(0, 0, 24), view)
+    return Scene("s", [], [], Bounds((-1, -1, 0), (1, 1, 2)), Timeline(0, 0, 24), [view] if view else [])
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ Button numbers, button masks and key names are the DOM's.
     right/middle drag   pan; Shift with the left button does the same
     wheel               nearer, farther
     arrows              orbit in steps
-    Home                back to the first view
+    Home                back to the first view, and to following its camera if that moves
+    Page Down, Page Up  the next, the previous of the stage's cameras
     a printable key     types into the caption; `text` is for what has no key (paste, input methods): send one
                         of them for a character, not both
     Space               pauses and resumes while there is no caption, otherwise it is a space
@@ -27,10 +28,12 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from footlights.viewer.render.camera import Orbit, initial_orbit
+from footlights.viewer.render.camera import Orbit, from_view, initial_orbit
 
 if TYPE_CHECKING:
-    from footlights.viewer.scene.scene import Scene
+    from collections.abc import Callable
+
+    from footlights.viewer.scene.scene import Scene, View
 
 MAX_MESSAGE = 4096
 """Bytes. A longer message is not input."""
@@ -38,6 +41,8 @@ MAX_MESSAGE = 4096
 MAX_CAPTION = 120
 
 LEFT, RIGHT, MIDDLE = 1, 2, 4  # bits of `buttons`
+
+_LOOKS = ("Home", "PageDown", "PageUp")
 
 TYPES = frozenset({"pointer", "wheel", "key", "text", "ping"})
 
@@ -75,12 +80,37 @@ class Controls:
     _closed: bool = False  # the caption is finished
     _last: tuple[float, float] | None = None
     _buttons: int = 0
+    _index: int = 0  # of the camera last chosen
+    _followed: Callable[[float], View] | None = None
 
     def __post_init__(self) -> None:
-        self.orbit = initial_orbit(self.scene, self.aspect)
+        self._look(0)
+
+    def follow(self, time: float) -> None:
+        """Go where the camera is at a time, if it moves and has not been left."""
+        if self._followed is not None:
+            try:
+                self.orbit = from_view(self._followed(time), self.scene.bounds)
+            except Exception:  # a sample that cannot be read: the camera stays
+                return
+
+    def _look(self, index: int) -> None:
+        """Look from one of the stage's cameras; from the front, where it has none."""
+        views = self.scene.views
+        self._index = index % len(views) if views else 0
+        self._followed = views[self._index].follow if views else None
+        self.orbit = (
+            from_view(views[self._index], self.scene.bounds) if views else initial_orbit(self.scene, self.aspect)
+        )
 
     def apply(self, message: Message) -> None:
         """Act on a message of `parse`. What makes no sense here changes nothing."""
+        before = self.orbit
+        self._apply(message)
+        if self.orbit != before and message.get("key") not in _LOOKS:
+            self._followed = None
+
+    def _apply(self, message: Message) -> None:
         match message["type"]:
             case "pointer":
                 self._pointer(message)
@@ -119,7 +149,11 @@ class Controls:
         step = 1 / 48
         match key:
             case "Home":
-                self.orbit = initial_orbit(self.scene, self.aspect)
+                self._look(0)
+            case "PageDown":
+                self._look(self._index + 1)
+            case "PageUp":
+                self._look(self._index - 1)
             case "Escape":
                 self.caption = ""
             case "Enter":

@@ -76,7 +76,7 @@ class Orbit:
 
 def initial_orbit(scene: Scene, aspect: float) -> Orbit:
     """The authored camera, or three-quarters from the front with everything in the picture."""
-    return _from_view(scene.view, scene.bounds) if scene.view else framed(scene.bounds, aspect)
+    return from_view(scene.view, scene.bounds) if scene.view else framed(scene.bounds, aspect)
 
 
 def framed(bounds: Bounds, aspect: float) -> Orbit:
@@ -94,7 +94,8 @@ def framed(bounds: Bounds, aspect: float) -> Orbit:
     )
 
 
-def _from_view(view: View, bounds: Bounds) -> Orbit:
+def from_view(view: View, bounds: Bounds) -> Orbit:
+    """What an authored camera sees."""
     dx, dy, dz = (e - t for e, t in zip(view.eye, view.target, strict=True))
     distance = max(math.sqrt(dx * dx + dy * dy + dz * dz), 1e-6)
     elevation = math.asin(max(-1.0, min(1.0, dz / distance)))

@@ -174,7 +174,7 @@ class RenderLoop:
         from footlights.viewer.controls import Controls
 
         self._controls = Controls(scene, options.width / options.height)
-        self._timeline, self._animated = scene.timeline, scene.animated
+        self._timeline, self._animated = scene.timeline, scene.animated or any(v.follow for v in scene.views)
         self._shown: tuple[tuple[float, Orbit], Overlay, Any] | None = None  # the last picture, and of what it is
         self._rested = 0  # pictures since something has changed
         self._fine = False  # whether the last one is of the best quality, and not of the present one
@@ -263,6 +263,7 @@ class RenderLoop:
         right = "paused" if controls.paused else f"{progress.fps:.0f} fps" if progress.fps else ""
         overlay = Overlay(controls.caption, self._options.title or progress.stage.replace("_", " "), right)
         moment = self._timeline.at(self._played) if self._animated else self._timeline.start
+        controls.follow(moment)
         progress.frames += 1
         view = (moment, controls.orbit)
         last = self._shown

@@ -18,7 +18,13 @@ import numpy.typing as npt
 
 from footlights.viewer.failure import FailureReason, ViewerFailure
 from footlights.viewer.render.detail import coarser
-from footlights.viewer.render.studio import build_backdrop, build_lights, contact_shadow, environment
+from footlights.viewer.render.studio import (
+    build_backdrop,
+    build_lights,
+    build_studio_lights,
+    contact_shadow,
+    environment,
+)
 from footlights.viewer.render.textures import Textures
 
 if TYPE_CHECKING:
@@ -78,7 +84,12 @@ class Renderer:
         self.detail = 0
         self._ground = contact_shadow(core, scene, self._root)
         self._camera, self._lens = self._build_camera()
-        build_lights(core, self._root, self._camera)
+        if scene.lighting is None:
+            build_studio_lights(core, self._root, self._camera)
+        else:
+            build_lights(core, scene.lighting, self._joints, self._root)
+            key = 0.0 if scene.lighting.lamps else 0.75
+            build_studio_lights(core, self._root, self._camera, key, fill=0.75)
         self._text = _Text(core, self._buffer, self._aspect)
 
     @property

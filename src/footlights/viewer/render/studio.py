@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from footlights.viewer.scene.scene import Scene
+    from footlights.viewer.scene.scene import Lighting, Scene
 
 TOP, HORIZON, BOTTOM = (0.10, 0.12, 0.17), (0.40, 0.43, 0.49), (0.20, 0.215, 0.25)
 """The backdrop, display-referred."""
@@ -39,18 +39,43 @@ def build_backdrop(core: Any) -> Any:
     return root.attachNewNode(core.Camera("backdrop", lens))
 
 
-def build_lights(core: Any, root: Any, camera: Any) -> None:
-    """A warm key that stands still, and a cool fill and a rim that go with the viewer."""
+def build_lights(core: Any, lighting: Lighting, joints: list[Any], root: Any) -> None:
+    """The stage's own lights, on the joints that carry them."""
     ambient = core.AmbientLight("ambient")
-    ambient.setColor((0.30, 0.32, 0.37, 1))
+    ambient.setColor((*lighting.ambient, 1))
     root.setLight(root.attachNewNode(ambient))
-    for name, parent, color, direction in (
-        ("key", root, (0.74, 0.70, 0.62), (0.45, 0.55, -0.9)),
-        ("fill", camera, (0.24, 0.27, 0.33), (-0.5, 1.0, -0.15)),
-        ("rim", camera, (0.26, 0.27, 0.30), (0.6, -1.0, -0.7)),
+    for k, lamp in enumerate(lighting.lamps):
+        if lamp.distant:
+            light = core.DirectionalLight(f"lamp {k}")
+            light.setDirection(core.Vec3(*lamp.vector))
+        else:
+            light = core.PointLight(f"lamp {k}")
+            light.setPoint(core.Point3(*lamp.vector))
+            # As it arrives in the middle of the scene; a part does not fade, so that what is far is not black.
+            light.setAttenuation(core.Vec3(0.25, 0, 0.75 / lamp.away**2))
+        light.setColor((*lamp.color, 1))
+        light.setSpecularColor((1, 1, 1, 1) if k == 0 else (0.25, 0.25, 0.28, 1))
+        root.setLight(joints[lamp.joint].attachNewNode(light))
+
+
+def build_studio_lights(core: Any, root: Any, camera: Any, key: float = 1.0, fill: float = 1.0) -> None:
+    """A warm key that stands still, and a cool fill and a rim that go with the viewer.
+
+    Beside a stage's own lights there is less of them, and no ambient light: enough to show the shapes.
+    """
+    if key == 1:
+        ambient = core.AmbientLight("ambient")
+        ambient.setColor((0.30, 0.32, 0.37, 1))
+        root.setLight(root.attachNewNode(ambient))
+    for name, parent, color, direction, share in (
+        ("key", root, (0.74, 0.70, 0.62), (0.45, 0.55, -0.9), key),
+        ("fill", camera, (0.24, 0.27, 0.33), (-0.5, 1.0, -0.15), fill),
+        ("rim", camera, (0.26, 0.27, 0.30), (0.6, -1.0, -0.7), key),
     ):
+        if share <= 0:
+            continue
         light = core.DirectionalLight(name)
-        light.setColor((*color, 1))
+        light.setColor((*(share * c for c in color), 1))
         light.setDirection(core.Vec3(*direction))
         light.setSpecularColor((1, 1, 1, 1) if name == "key" else (0.25, 0.25, 0.28, 1))
         root.setLight(parent.attachNewNode(light))

@@ -136,6 +136,26 @@ class View:
     eye: tuple[float, float, float]
     target: tuple[float, float, float]
     vertical_fov: float  # degrees
+    follow: Callable[[float], View] | None = None  # where a camera that moves is at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Lamp:
+    """A light that comes from somewhere."""
+
+    joint: int
+    vector: tuple[float, float, float]  # of a distant one its direction, else its place; in the joint's space
+    distant: bool
+    color: tuple[float, float, float] = (0.0, 0.0, 0.0)  # as it arrives at the middle of the scene
+    away: float = 0.0  # from the middle of the scene, in metres
+
+
+@dataclass(frozen=True, slots=True)
+class Lighting:
+    """The lights of a stage."""
+
+    lamps: list[Lamp]  # the strongest first
+    ambient: tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +202,16 @@ class Scene:
     batches: list[Batch]
     bounds: Bounds
     timeline: Timeline
-    view: View | None  # the authored camera, if there is one
+    views: list[View] = field(default_factory=list)  # the authored cameras, the one to begin with first
+    lighting: Lighting | None = None  # None: the viewer's own
     left_out: LeftOut = field(default_factory=LeftOut)
     roots: StageRoots = field(default_factory=StageRoots)  # where its textures may lie
     keepalive: Any = None  # the open stage, which the joints' samplers read
+
+    @property
+    def view(self) -> View | None:
+        """The authored camera to begin with, if there is one."""
+        return self.views[0] if self.views else None
 
     @property
     def triangle_count(self) -> int:

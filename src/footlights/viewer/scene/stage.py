@@ -3,13 +3,14 @@
 Honoured: metersPerUnit, upAxis, orientation, purpose (default and render), visibility, displayColor and
 displayOpacity, materials (`materials`), material subsets, instances, point instancers, the geometric
 primitives, curves, points, draw modes, skinning, blend shapes, keyed points, animated transforms and visibility, the
-first camera. Not: volumes, USD's lights.
+cameras and the lights. Not: volumes, shadows.
 
 What cannot be understood of a prim is left out and counted; it never ends the picture.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,14 +18,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from footlights.viewer.failure import FailureReason, ViewerFailure
+from footlights.viewer.scene.cameras import views_of
 from footlights.viewer.scene.confine import open_confined
 from footlights.viewer.scene.left_out import LeftOut
+from footlights.viewer.scene.lights import Lights
 from footlights.viewer.scene.materials.palette import Palette
 from footlights.viewer.scene.prims.cards import draw_mode, stand_in
 from footlights.viewer.scene.prims.deform import Deformer, Deformers, Motion
 from footlights.viewer.scene.prims.meshes import pieces_of
 from footlights.viewer.scene.roots import StageRoots
-from footlights.viewer.scene.scene import ROOT, Batch, Bounds, Finish, Matrix, Scene, SceneJoint, Timeline, View
+from footlights.viewer.scene.scene import ROOT, Batch, Bounds, Finish, Matrix, Scene, SceneJoint, Timeline
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +47,7 @@ def load_scene(path: Path, name: str | None = None, roots: StageRoots | None = N
 
     Raises ViewerFailure: STAGE_UNREADABLE if USD cannot open it, STAGE_EMPTY if there is nothing to draw.
     """
-    from pxr import Tf, UsdGeom
+    from pxr import Tf
 
     roots = (roots or StageRoots()).including(path)
     try:
@@ -67,26 +70,21 @@ def load_scene(path: Path, name: str | None = None, roots: StageRoots | None = N
             f"the stage {path} has nothing to draw: no visible mesh or primitive of purpose default or render"
             + "".join(f"; left out: {line}" for line in left_out.lines()[:3]),
         )
-    start, end = stage.GetStartTimeCode(), stage.GetEndTimeCode()
-    scene = Scene(
+    start, end = _times(stage)
+    places = _places(reader.joints, start)
+    bounds = _bounds(places, batches)
+    return Scene(
         name=name or path.stem,
         joints=reader.joints,
         batches=batches,
-        bounds=_bounds(reader.joints, batches, start),
-        timeline=Timeline(start, max(start, end), stage.GetTimeCodesPerSecond() or 24.0),
-        view=None,
+        bounds=bounds,
+        timeline=Timeline(start, end, _rate(stage)),
+        views=views_of(stage, reader.to_world, bounds, left_out),
+        lighting=reader.lights.lighting(bounds, places),
         left_out=left_out,
         roots=roots,
         keepalive=stage,
     )
-    camera = next((p for p in stage.Traverse() if p.IsA(UsdGeom.Camera)), None)
-    if camera is None:
-        return scene
-    try:
-        return replace(scene, view=_view(camera, reader.to_world, scene.bounds, start))
-    except Exception as error:  # as above
-        left_out.add("cameras that cannot be read", f"{camera.GetPath()}: {_reason(error)}")
-        return scene
 
 
 class _Reader:
@@ -95,12 +93,13 @@ class _Reader:
     def __init__(self, stage: Any, left_out: LeftOut) -> None:
         from pxr import Usd, UsdGeom
 
-        self.start = Usd.TimeCode(stage.GetStartTimeCode())
+        self.start = Usd.TimeCode(_times(stage)[0])
         self.to_world = _to_metres_z_up(UsdGeom.GetStageMetersPerUnit(stage), UsdGeom.GetStageUpAxis(stage))
         root = self.to_world
         self.joints: list[SceneJoint] = [SceneJoint("/", -1, lambda _time: (root, True))]
         self._left_out = left_out
         self._palette = Palette(left_out)
+        self.lights = Lights(left_out)
         self._deformers = Deformers(stage, left_out)
         self._moving: list[Batch] = []
         self._pieces: dict[str, list[Piece]] = {}
@@ -114,7 +113,7 @@ class _Reader:
         `placed`: the prim's own transform is already in `matrix` (a point instancer's prototype).
         `still`: nothing below becomes a joint.
         """
-        from pxr import UsdGeom
+        from pxr import UsdGeom, UsdLux
 
         imageable = UsdGeom.Imageable(prim)
         visibility = imageable.GetVisibilityAttr() if imageable else None
@@ -135,6 +134,8 @@ class _Reader:
             for piece in stand_in(prim, mode, self.start, self._left_out):
                 self._gather(piece, prim, joint, matrix)
             return
+        if prim.HasAPI(UsdLux.LightAPI) and not still:
+            self.lights.add(prim, self.start, joint, matrix)
         if prim.IsA(UsdGeom.PointInstancer):
             self._scatter(UsdGeom.PointInstancer(prim), joint, matrix)
             return
@@ -272,30 +273,34 @@ def _cofactors(linear: Matrix) -> Matrix:
     return np.stack([np.cross(b, c), np.cross(c, a), np.cross(a, b)])
 
 
-def _bounds(joints: list[SceneJoint], batches: list[Batch], start: float) -> Bounds:
-    world: list[Matrix] = []
+def _places(joints: list[SceneJoint], start: float) -> list[Matrix]:
+    """What leads from each joint's space to the scene's, at the start."""
+    places: list[Matrix] = []
     for joint in joints:
         local, _ = joint.sample(start)
-        world.append(local if joint.parent < 0 else local @ world[joint.parent])
+        places.append(local if joint.parent < 0 else local @ places[joint.parent])
+    return places
+
+
+def _bounds(places: list[Matrix], batches: list[Batch]) -> Bounds:
     low, high = np.full(3, np.inf), np.full(3, -np.inf)
     for batch in batches:
-        placed = batch.positions @ world[batch.joint][:3, :3] + world[batch.joint][3, :3]
+        placed = batch.positions @ places[batch.joint][:3, :3] + places[batch.joint][3, :3]
         low, high = np.minimum(low, placed.min(axis=0)), np.maximum(high, placed.max(axis=0))
     return Bounds(low=_triple(low), high=_triple(high))
 
 
-def _view(camera: Any, to_world: Matrix, bounds: Bounds, start: float) -> View:
-    """Stand where the camera stands and orbit about the point on its axis nearest to the middle of the scene."""
-    from pxr import Usd, UsdGeom
+def _times(stage: Any) -> tuple[float, float]:
+    """Start and end of a stage's animation."""
+    start, end = stage.GetStartTimeCode(), stage.GetEndTimeCode()
+    if not (math.isfinite(start) and math.isfinite(end)):
+        return 0.0, 0.0
+    return start, max(start, end)
 
-    frustum = UsdGeom.Camera(camera).GetCamera(Usd.TimeCode(start))
-    pose = _matrix(frustum.transform) @ to_world
-    eye, forward = pose[3, :3], -pose[2, :3] / np.linalg.norm(pose[2, :3])
-    along = float(np.dot(np.array(bounds.center) - eye, forward))
-    focus = frustum.focusDistance * float(np.linalg.norm(to_world[0, :3]))
-    distance = focus if focus > 0 else max(along, 0.1 * bounds.radius)
-    vertical = 2 * np.degrees(np.arctan2(frustum.verticalAperture, 2 * frustum.focalLength))
-    return View(_triple(eye), _triple(eye + forward * distance), float(np.clip(vertical, 5, 100)))
+
+def _rate(stage: Any) -> float:
+    rate = stage.GetTimeCodesPerSecond()
+    return rate if math.isfinite(rate) and rate > 0 else 24.0
 
 
 def _to_metres_z_up(metres_per_unit: float, up_axis: str) -> Matrix:
