@@ -83,3 +83,20 @@ async def test_an_encoder_has_so_many_sessions(plane: Control) -> None:
     await says(agent, encoder_sessions=1, encoder_capacity_percent=70)
     await plane.place()
     assert (await plane.get(second.session_id)).state == State.STARTING
+
+
+async def test_a_desktops_gpu_keeps_nobody_from_the_renderers_beside_it(plane: Control) -> None:
+    """Where somebody plays on the only GPU, a session that needs none is drawn by the CPU, and one that does waits."""
+    player = [node_pb2.Device.ForeignProcess(pid=7, name="game", used_memory_bytes=6 * GIB)]
+    renderers = [gpu(f"SOFT-{number}", kind=node_pb2.Device.SOFTWARE, index=number) for number in range(2)]
+    await plane.agent("node-a", board(foreign_processes=player), *renderers)
+    free = await plane.create()
+    await plane.place()
+    assert (await plane.get(free.session_id)).device == "SOFT-0"
+    node: node_pb2.Node = await plane.call("NodeService.GetNode", node_pb2.GetNodeRequest(node="node-a"))
+    assert [device.uuid for device in node.devices] == ["GPU-0", "SOFT-0", "SOFT-1"]
+
+    await plane.apply(version("2.0.0", needs=Needs(gpu=True)))
+    bound = await plane.create()
+    await plane.place()
+    assert sorted(await waits_for(plane, bound)) == ["FOREIGN_PROCESS: 1 device", "NO_GPU: 2 devices"]

@@ -338,7 +338,8 @@ def _message(
         shown.slots = device.slots
         shown.slots_leased = len(held)
         shown.sessions.extend(sorted({lease.session_id for lease in held}))
-    message.devices.sort(key=lambda device: (device.index, device.uuid))
+    # Each kind is numbered by itself: GPUs first, then the software renderers beside them.
+    message.devices.sort(key=lambda device: (device.kind == node_pb2.Device.SOFTWARE, device.index, device.uuid))
     if ailment := stored.needs_reboot(node_pb2.Device.FromString(row.reading) for row in devices if row.sick):
         message.notices.add(reason=stored.REBOOT_NEEDED, message=ailment, time=times.timestamp(now))
         if message.state in (node_pb2.Node.READY, node_pb2.Node.UNWELL):
