@@ -93,7 +93,8 @@ class SharedDevices:
                 yield (
                     f"GPU {device.uuid} is also reported by node {others}: sessions get it on node "
                     f"{self._giver(rivals)} only. "
-                    "Run one agent on a machine, or give each its own GPUs."
+                    "Run one agent on a machine, or give each its own GPUs. One that will not come back is removed by "
+                    "footlights nodes forget."
                 )
 
     def _elsewhere(self, node: str, device: DeviceView) -> str:
