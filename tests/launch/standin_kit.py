@@ -83,7 +83,7 @@ def parse(generation: str, arguments: list[str]) -> dict[str, str | int | bool]:
     for flag in waiting:
         if flag in ("--no-window", "--allow-root"):
             continue
-        if flag in ("--ext-folder", "--enable"):
+        if flag in ("--ext-folder", "--enable", "--exec"):
             value = next(waiting, "")
             if flag == "--enable":
                 enabled.add(value)

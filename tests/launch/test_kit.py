@@ -122,6 +122,7 @@ def expected(generation: str, *, base: str, gpu: int) -> list[str]:
         "--/physics/cudaDevice=0",
         "--/app/fastShutdown=true",
         f"--/app/auto_load_usd={STAGE}",
+        *([] if base == "/app" else ["--exec", str(recipes.KIT_STAGE)]),
     ]
 
 
@@ -231,3 +232,24 @@ async def test_unknown_setting(root: Path, kit_root: Callable[[str], Path]) -> N
     status = await ended(launcher, plan)
     assert (status.phase, status.exit_code) == (Phase.EXITED, 1)
     assert "unknown setting '--/app/livestream/publicEndpointAddress" in (await launcher.log(plan)).lines[-1]
+
+
+@pytest.mark.parametrize("generation", ["106", "108"])
+def test_a_signed_address_is_in_the_session_file_alone(generation: str, root: Path) -> None:
+    """Of a process: its command line has it without the signature, and runs what opens it."""
+    version = versions(generation)[PROCESS]
+    version.allowed_stage_roots.append("https://store/")
+
+    plan = make_plan(
+        version,
+        root,
+        ports=Ports(101, 102, 103),
+        usd_stage_uri="https://store/a.usd?sig=secret",
+        device_kind="GPU",
+        device_uuid="GPU-0",
+        device_index=0,
+        public_address="192.0.2.7",
+    )
+
+    assert "--/app/auto_load_usd=https://store/a.usd?[redacted]" in plan.argv
+    assert "secret" not in str(plan)

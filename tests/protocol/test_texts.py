@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footlights.protocol.texts import encodable, visible
+from footlights.protocol.output import encodable, visible
 
 
 @pytest.mark.parametrize(

@@ -52,10 +52,10 @@ async def test_kit_is_launched_on_its_gpu_with_its_ports(stack: Stack, tmp_path:
     ports = {route["description"]: route["destination_port"] for route in routes}
     assert ready["device"] == GPU
     assert str(stage) in json.dumps(settings)
-    # Kit cannot check who connects: its own port is the block's first, and the agent has the one that is given out.
-    assert str(ports["media"] - 1) in json.dumps(settings)
+    # Kit cannot check who connects: its own port is the block's last, and the agent has the one that is given out.
+    assert str(ports["media"] + 2) in json.dumps(settings)
     status, _ = await loopback.ask(ports["signaling"], "/sign_in")
-    assert (ports["signaling"], status) == (ports["media"] + 2, 401)
+    assert (ports["signaling"], status) == (ports["media"] - 1, 401)
     assert str(ports["media"]) in json.dumps(settings)
     await stack.delete(f"/stream/{created['session_id']}")
     await stack.session_in(created["session_id"], "TERMINATED")

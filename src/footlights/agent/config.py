@@ -16,7 +16,7 @@ from footlights.launch import writable
 from footlights.launch.firewall import FirewallSettings
 from footlights.launch.launchers import LAUNCHERS
 from footlights.protocol.isolation import Isolation
-from footlights.protocol.texts import visible
+from footlights.protocol.output import visible
 
 CONTAINER_ENGINES = ("auto", "docker", "podman", "none")
 CONTAINER_NETWORKS = ("own", "node")

@@ -14,7 +14,7 @@ from footlights.launch.launchers import LAUNCHERS
 from footlights.linux.procfs import boot_id
 from footlights.protocol import bounds
 from footlights.protocol.enums import number_of
-from footlights.protocol.texts import encodable
+from footlights.protocol.output import encodable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

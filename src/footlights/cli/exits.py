@@ -19,7 +19,7 @@ from footlights.errors import (
     Unauthenticated,
     Unavailable,
 )
-from footlights.protocol.texts import visible
+from footlights.protocol.output import visible
 
 OK, ERROR, USAGE, NOT_FOUND, DENIED, UNAVAILABLE, SESSION_FAILED, TIMEOUT = 0, 1, 2, 3, 4, 5, 6, 124
 INTERRUPTED: Final = 130

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from footlights.protocol.texts import visible
+from footlights.protocol.output import visible
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message

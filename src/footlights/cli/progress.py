@@ -9,7 +9,7 @@ import typer
 from footlights.cli.live import LiveDisplay
 from footlights.cli.show import steps, waiting
 from footlights.protocol.enums import field_name
-from footlights.protocol.texts import visible
+from footlights.protocol.output import visible
 
 if TYPE_CHECKING:
     from footlights.v1 import session_pb2

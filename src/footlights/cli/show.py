@@ -9,7 +9,7 @@ from footlights.cli.durations import show_duration
 from footlights.cli.output import details, table
 from footlights.launch.launchers import traits_of
 from footlights.protocol.enums import field_name
-from footlights.protocol.texts import visible
+from footlights.protocol.output import visible
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp

@@ -7,7 +7,8 @@ variables, which are replaced once, when the file is read, so that one file work
     ${NAME:-default}    the default if NAME is not given
     $${                 a literal ``${``
 
-``FOOTLIGHTS_STAGES`` is always defined: the directory of the sample stages in this installation. Variables are not the
+``FOOTLIGHTS_STAGES`` and ``FOOTLIGHTS_KIT_STAGE`` are always defined: the directory of the sample stages in this
+installation, and the file of ``kit_stage``. Variables are not the
 placeholders of a launch (``{signal_port}``), which are replaced for each launch.
 """
 
@@ -28,6 +29,8 @@ from footlights.v1.application_pb2 import ApplyApplicationRequest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+KIT_STAGE = Path(__file__).with_name("kit_stage.py")
+"""What Kit runs to open a stage whose address is secret."""
 MAX_FILE_BYTES = 4 << 20
 _VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{")
 
@@ -56,7 +59,7 @@ def load(source: str | Path, variables: Mapping[str, str] | None = None) -> Appl
         raise InvalidArgument(label, f"not valid YAML: {error}") from None
     if not isinstance(content, dict) or "application" not in content:
         raise InvalidArgument(label, "not an application file; it must have a member 'application'.")
-    given = {"FOOTLIGHTS_STAGES": str(stages()), **(variables or {})}
+    given = {"FOOTLIGHTS_STAGES": str(stages()), "FOOTLIGHTS_KIT_STAGE": str(KIT_STAGE), **(variables or {})}
     filled = {str(name): _fill(item, given, label, str(name)) for name, item in content.items()}
     try:
         return json_format.ParseDict(filled, ApplyApplicationRequest())

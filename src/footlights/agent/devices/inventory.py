@@ -15,7 +15,7 @@ from footlights.devices.admission import Holding, Shared, memory_of, memory_used
 from footlights.devices.foreign import Foreign, Tolerance, foreign, pids_are_the_hosts
 from footlights.devices.reading import DeviceHealth, DeviceInventory, DeviceReading, Devices
 from footlights.protocol import enums
-from footlights.protocol.texts import encodable
+from footlights.protocol.output import encodable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Set

@@ -16,8 +16,7 @@ from footlights.launch.recipe.limits import limit_s, time_limits
 from footlights.launch.recipe.stages import all_roots
 from footlights.lifecycle import LaunchState, SessionClock, Stage, due, known, warned_ahead_s
 from footlights.protocol import counterparts, enums, launch_secrets
-from footlights.protocol.output import bounded_tail
-from footlights.protocol.texts import encodable
+from footlights.protocol.output import bounded_tail, encodable
 from footlights.protocol.times import duration
 
 if TYPE_CHECKING:
