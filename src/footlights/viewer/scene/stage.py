@@ -208,7 +208,7 @@ class _Reader:
     def _draw_deformed(self, prim: Any, deformer: Deformer, place: tuple[int, Matrix], *, still: bool) -> None:
         joint, matrix = place
         mirrored = np.linalg.det(matrix[:3, :3]) < 0
-        for piece in self._pieces_of(prim):
+        for piece in self._pieces_of(prim, divide=False):
             if piece.points is None or not self._fits(piece, prim):
                 continue
             triangles = np.ascontiguousarray(piece.triangles[:, ::-1]) if mirrored else piece.triangles
@@ -222,9 +222,9 @@ class _Reader:
                 posed = replace(piece, positions=positions, normals=normals, triangles=triangles)
                 self._gathered.setdefault((joint, piece.finish), []).append((posed, IDENTITY))
 
-    def _pieces_of(self, prim: Any) -> list[Piece]:
+    def _pieces_of(self, prim: Any, *, divide: bool = True) -> list[Piece]:
         try:
-            return pieces_of(prim, self.start, self._palette)
+            return pieces_of(prim, self.start, self._palette, divide=divide)
         except NotImplementedError:
             self._left_out.add(f"{prim.GetTypeName()} prims", str(prim.GetPath()))
         except Exception as error:  # USD's bindings raise errors of their own kinds, by what a file has

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from footlights.viewer.scene.prims import shapes
 from footlights.viewer.scene.prims.geometry import Index, corner_normals, is_closed, triangulate, weld
 from footlights.viewer.scene.prims.primvars import CornerValues, Piece, array_of, both_sides, colors_of, finish_of
 from footlights.viewer.scene.prims.strands import curve_pieces, point_pieces
+from footlights.viewer.scene.prims.subdivision import Subdivision, subdivided
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,15 +31,15 @@ MOST_TILES = 200
 _FARTHEST_UV = 1e6
 
 
-def pieces_of(prim: Any, time: Any, palette: Palette) -> list[Piece]:
-    """The triangles of a Gprim, one piece a material.
+def pieces_of(prim: Any, time: Any, palette: Palette, *, divide: bool = True) -> list[Piece]:
+    """The triangles of a Gprim, one piece a material; with `divide`, subdivision surfaces are made smooth.
 
     Raises NotImplementedError for a type that is not drawn, ValueError or IndexError for a malformed one.
     """
     from pxr import UsdGeom
 
     if prim.IsA(UsdGeom.Mesh):
-        return _mesh_pieces(UsdGeom.Mesh(prim), time, palette)
+        return _mesh_pieces(UsdGeom.Mesh(prim), time, palette, divide=divide)
     if prim.IsA(UsdGeom.Curves):
         return curve_pieces(UsdGeom.Curves(prim), time, palette)
     if prim.IsA(UsdGeom.Points):
@@ -85,39 +86,68 @@ def _shape_of(prim: Any, time: Any) -> shapes.TriangleMesh:
             raise NotImplementedError(other)
 
 
-def _mesh_pieces(mesh: Any, time: Any, palette: Palette) -> list[Piece]:
-    from pxr import UsdGeom, UsdShade
+@dataclass(frozen=True, slots=True)
+class _Surface:
+    """The triangles of a mesh, and where their corners find their values."""
 
-    prim = mesh.GetPrim()
+    points: np.ndarray
+    faces: Index  # of each triangle, its authored face
+    triangles: Index
+    corners: Index  # (m, 3)
+    values: CornerValues  # of the authored corners
+    finer: Subdivision | None
+
+    def of(self, chosen: np.ndarray) -> CornerValues:
+        """Where the corners of some triangles find their values."""
+        places = np.repeat(self.faces[chosen], 3), self.triangles[chosen].reshape(-1), self.corners[chosen].reshape(-1)
+        if self.finer is None:
+            return CornerValues(*places, points=len(self.points))
+        return CornerValues(*places, points=len(self.points), refined=self.finer.corners, authored=self.values)
+
+
+def _surface(mesh: Any, time: Any, *, divide: bool) -> _Surface | None:
+    """Read a mesh; None where there is nothing of it. Raises ValueError where its counts and indices disagree."""
+    from pxr import UsdGeom
+
     points = array_of(mesh.GetPointsAttr().Get(time), np.float32, 3)
     counts = array_of(mesh.GetFaceVertexCountsAttr().Get(time), np.int32)
     indices = array_of(mesh.GetFaceVertexIndicesAttr().Get(time), np.int32)
     if not len(points) or not len(counts):
-        return []
-    if int(counts.sum()) != len(indices):
+        return None
+    if counts.min() < 0 or int(counts.sum()) != len(indices):
         raise ValueError(f"faceVertexCounts add up to {int(counts.sum())}, faceVertexIndices has {len(indices)}")
     if len(indices) and not (indices.min() >= 0 and indices.max() < len(points)):
         raise ValueError(f"faceVertexIndices reaches {int(indices.max())}, there are {len(points)} points")
 
+    every = np.arange(len(indices))
+    values = CornerValues(np.repeat(np.arange(len(counts)), counts), indices.astype(np.int64), every, len(points))
+    finer = subdivided(mesh, time, points, counts, indices) if divide else None
+    if finer is not None:
+        points, counts, indices = finer.cage.points.astype(np.float32), finer.cage.counts, finer.cage.indices
     split = triangulate(points, counts, indices)
-    corners, faces = split.corners, split.faces
-    holes = array_of(mesh.GetHoleIndicesAttr().Get(time), np.int32)
-    if len(holes):
-        kept = ~np.isin(faces, holes)
-        corners, faces = corners[kept], faces[kept]
-    if mesh.GetOrientationAttr().Get(time) == UsdGeom.Tokens.leftHanded:
-        corners = corners[:, ::-1]
-    if not len(corners):
-        return []
+    corners, faces = split.corners, split.faces if finer is None else finer.faces[split.faces]
     triangles: Index = indices[corners].astype(np.int64)
-    known = np.isfinite(points).all(axis=1)
-    if not known.all():
-        whole_faces = known[triangles].all(axis=1)
-        corners, faces, triangles = corners[whole_faces], faces[whole_faces], triangles[whole_faces]
-        if not len(corners):
-            return []
-    layout = CornerValues(np.repeat(faces, 3), triangles.reshape(-1), corners.reshape(-1), len(points))
-    normals = _authored_normals(mesh, time, layout)
+    holes = array_of(mesh.GetHoleIndicesAttr().Get(time), np.int32)
+    kept = ~np.isin(faces, holes) & np.isfinite(points).all(axis=1)[triangles].all(axis=1)
+    corners, faces, triangles = corners[kept], faces[kept], triangles[kept]
+    if not len(corners):
+        return None
+    if mesh.GetOrientationAttr().Get(time) == UsdGeom.Tokens.leftHanded:
+        corners, triangles = corners[:, ::-1], triangles[:, ::-1]
+    return _Surface(points, faces, triangles, corners, values, finer)
+
+
+def _mesh_pieces(mesh: Any, time: Any, palette: Palette, *, divide: bool) -> list[Piece]:
+    from pxr import UsdGeom, UsdShade
+
+    surface = _surface(mesh, time, divide=divide)
+    if surface is None:
+        return []
+    prim = mesh.GetPrim()
+    points, faces, triangles = surface.points, surface.faces, surface.triangles
+    # Those of a subdivision surface are no part of it, by the schema.
+    divided = surface.finer is not None
+    normals = None if divided else _authored_normals(mesh, time, surface.of(np.ones(len(faces), bool)))
     if normals is None:
         smooth = mesh.GetSubdivisionSchemeAttr().Get() != UsdGeom.Tokens.none
         normals = corner_normals(points, triangles, SMOOTH_CREASE if smooth else POLYGON_CREASE)
@@ -136,9 +166,7 @@ def _mesh_pieces(mesh: Any, time: Any, palette: Palette) -> list[Piece]:
     for paint, chosen in paints:
         if not chosen.any():
             continue
-        part = CornerValues(
-            np.repeat(faces[chosen], 3), triangles[chosen].reshape(-1), corners[chosen].reshape(-1), len(points)
-        )
+        part = surface.of(chosen)
         texture = paint.texture if paint is not None else None
         uvs = _uvs(prim, time, paint.layout, part) if paint is not None and texture is not None else None
         colors = colors_of(prim, time, paint, part, textured=uvs is not None)

@@ -10,6 +10,8 @@ import numpy as np
 from footlights.viewer.scene.materials.paint import UNBOUND, Paint
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from footlights.viewer.scene.prims.geometry import Index
     from footlights.viewer.scene.scene import Finish, Floats, Ints
 
@@ -35,9 +37,14 @@ class CornerValues:
     point: Index
     corner: Index  # index into the flat face-vertex list
     points: int
+    refined: Callable[[np.ndarray], np.ndarray] | None = None  # from values of the authored corners to the corners here
+    authored: CornerValues | None = None  # with `refined`: where the authored corners find their values
 
     def spread(self, values: np.ndarray, interpolation: str) -> np.ndarray:
         """`values` (k, width) to one row a corner."""
+        if self.refined is not None and self.authored is not None and interpolation not in ("constant", "uniform"):
+            divided: np.ndarray = self.refined(self.authored.spread(values, interpolation))[self.corner]
+            return divided
         match interpolation:
             case "constant":
                 return np.broadcast_to(values[:1], (len(self.corner), values.shape[1]))
