@@ -100,6 +100,11 @@ SAYS = 'FOOTLIGHTS_FAILURE: {"reason": "STAGE_NOT_FOUND", "message": "no such st
         (["FOOTLIGHTS_FAILURE: []"], "EXITED_EARLY", "It exited."),
         (['FOOTLIGHTS_FAILURE: {"reason": "not mine", "message": "why"}'], "EXITED_EARLY", "why"),
         (['FOOTLIGHTS_FAILURE: {"reason": 7, "message": "why"}'], "EXITED_EARLY", "why"),
+        (
+            ['FOOTLIGHTS_FAILURE: {"reason": "PORT_TAKEN", "message": "my node did it"}'],
+            "EXITED_EARLY",
+            "my node did it",
+        ),
         (['FOOTLIGHTS_FAILURE: {"reason": "X", "message": ""}'], "EXITED_EARLY", "It exited."),
         (['FOOTLIGHTS_FAILURE: {"reason": "ODD", "message": "a\\ud800b\\u001b[2J\\u0000"}'], "ODD", "a?b [2J "),
         ([], "EXITED_EARLY", "It exited."),
