@@ -20,6 +20,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from footlights import errors
 from footlights.auth.authority import SERVER_NAME
 from footlights.client.errors import from_rpc
+from footlights.control.credentials.kubernetes import Kubernetes
 from footlights.control.grpc_listener import GrpcListener
 from footlights.control.listeners import HttpListener
 from footlights.control.server import serve
@@ -28,10 +29,10 @@ from footlights.errors import LocalReason
 
 
 @contextlib.asynccontextmanager
-async def serving(settings: ServerSettings) -> AsyncIterator[dict[str, str]]:
+async def serving(settings: ServerSettings, kubernetes: Kubernetes | None = None) -> AsyncIterator[dict[str, str]]:
     """A server that runs; where it listens."""
     stop = asyncio.Event()
-    server = asyncio.create_task(serve(settings, stop))
+    server = asyncio.create_task(serve(settings, stop, kubernetes))
     endpoints = settings.data_dir / "endpoints.json"
     async with asyncio.timeout(30):
         while not endpoints.exists() and not server.done():  # noqa: ASYNC110 - a file that appears wakes no one

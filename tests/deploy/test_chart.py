@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import os
 import re
 import shlex
 import ssl
-import stat
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ import yaml
 
 import footlights
 from footlights.cli.secret_files import BY_FILE
+from footlights.control.credentials.kubernetes import AUDIENCE
 from tests.control.test_server import serving
 from tests.deploy import DEPLOY
 from tests.deploy.commands import Accepted, accept
@@ -126,8 +124,7 @@ def test_nobody_is_root(installation: Rendered) -> None:
         assert context["runAsUser"] == context["runAsGroup"] == context["fsGroup"] > 0
         assert pod["automountServiceAccountToken"] is False
     for container in _containers(installation):
-        own = {"runAsUser": 10003} if container["name"] == "token" else {}
-        assert container["securityContext"] == own | {
+        assert container["securityContext"] == {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
@@ -136,8 +133,8 @@ def test_nobody_is_root(installation: Rendered) -> None:
 
 def test_servers_and_agents_are_different_users(installation: Rendered, helm: Helm) -> None:
     """
-    With the host's processes in sight, an application can neither read a server's environment nor signal it: servers,
-    agents and what reads the Secret of tokens have three users, which are those of the images.
+    With the host's processes in sight, an application can neither read a server's environment nor signal it: servers
+    and agents are two users, which are those of the images.
     """
     users = {_template(w)["spec"]["securityContext"]["runAsUser"] for w in installation.of("Deployment")}
     agent = _template(installation.of("DaemonSet")[0])["spec"]["securityContext"]["runAsUser"]
@@ -147,64 +144,51 @@ def test_servers_and_agents_are_different_users(installation: Rendered, helm: He
     ]
 
     assert [*users, agent] == images[:2]
-    assert len({*images, 10003}) == 4
-    for setting in ("agent.podSecurityContext.runAsUser=10001", "agent.token.runAsUser=10002"):
-        refused = helm.run("template", "footlights", CHART, "--set-json", setting)
-        assert "Give each a user of its own" in refused.stderr
+    assert len(set(images)) == 3
+    refused = helm.run("template", "footlights", CHART, "--set-json", "agent.podSecurityContext.runAsUser=10001")
+    assert "Give each a user of its own" in refused.stderr
 
 
-def test_an_agent_sees_its_own_token_alone(default: Rendered, tmp_path: Path) -> None:
+def test_agents_enroll_by_what_kubernetes_says_of_their_pods(
+    installation: Rendered, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
-    The Secret with every node's token is mounted into one container, which ends before the agent starts; of it the
-    agent, and what runs beside it, has this node's token.
+    No Secret of tokens, and no step after the installation: an agent's pod has a token for the control plane alone, and
+    servers ask Kubernetes whose it is. That, and which node a pod is on, is all that they may ask.
     """
-    pod = _template(default.of("DaemonSet")[0])["spec"]
-    (first,) = pod["initContainers"]
-    (agent,) = pod["containers"]
-    secrets = {volume["name"] for volume in pod["volumes"] if "secret" in volume}
-    tokens, own = tmp_path / "tokens", tmp_path / "own"
-    own.mkdir()
-    tokens.mkdir()
-    for node in ("node-1.example.com", "node-2.example.com"):
-        (tokens / node).write_text(f"token of {node}")
-    script = first["command"][-1].replace("/run/footlights/", f"{tmp_path}/")
-    run = subprocess.run(
-        [*first["command"][:-1], script], env={**os.environ, "NODE_NAME": "node-2.example.com"}, check=True, timeout=10
-    )
-
-    assert secrets == {"tokens"}
-    assert "tokens" not in {mount["name"] for mount in agent["volumeMounts"]}
-    assert {mount["name"]: mount["mountPath"] for mount in first["volumeMounts"]} == {
-        "tokens": "/run/footlights/tokens",
-        "token": "/run/footlights/own",
+    (agent,) = installation.of("DaemonSet")
+    record = _accepted(agent, monkeypatch).record
+    volumes = {volume["name"]: volume for volume in _template(agent)["spec"]["volumes"]}
+    account = f"stages:{_template(agent)['spec']['serviceAccountName']}"
+    servers = {_template(deployment)["spec"]["serviceAccountName"] for deployment in installation.of("Deployment")}
+    bound = {
+        (subject["kind"], subject["namespace"], subject["name"])
+        for binding in installation.of("RoleBinding", "ClusterRoleBinding")
+        for subject in binding["subjects"]
     }
-    assert run.returncode == 0
-    assert [file.read_text() for file in own.iterdir()] == ["token of node-2.example.com"]
-    assert stat.S_IMODE((own / "token").stat().st_mode) == 0o640
-    assert "--token-file=/run/footlights/own/token" in agent["args"]
+    rules = [rule for role in installation.of("Role", "ClusterRole") for rule in role["rules"]]
 
-
-def test_an_agent_waits_for_its_token(default: Rendered, tmp_path: Path) -> None:
-    """
-    A machine whose token is not there yet takes no other one's, and starts once it is.
-    """
-    (first,) = _template(default.of("DaemonSet")[0])["spec"]["initContainers"]
-    (tmp_path / "tokens").mkdir()
-    (tmp_path / "own").mkdir()
-    (tmp_path / "tokens" / "node-1").write_text("another node's")
-    script = first["command"][-1].replace("/run/footlights/", f"{tmp_path}/").replace("sleep 2", "sleep 0.05")
-    waiting = subprocess.Popen([*first["command"][:-1], script], env={**os.environ, "NODE_NAME": "node-2"})
-    try:
-        with pytest.raises(subprocess.TimeoutExpired):
-            waiting.wait(0.5)
-        assert list((tmp_path / "own").iterdir()) == []
-        (tmp_path / "tokens" / "node-2").write_text("its own")
-        assert waiting.wait(10) == 0
-    finally:
-        waiting.kill()
-        waiting.wait()
-
-    assert (tmp_path / "own" / "token").read_text() == "its own"
+    assert (str(record.enroll_token_file), record.token_file) == ("/run/footlights/pod/token", None)
+    (source,) = volumes["pod"]["projected"]["sources"]
+    assert source["serviceAccountToken"]["audience"] == AUDIENCE
+    assert not any("secret" in volume for name, volume in volumes.items() if name != "ca")
+    assert "initContainers" not in _template(agent)["spec"]
+    for deployment in installation.of("Deployment"):
+        assert _accepted(deployment, monkeypatch).record.kubernetes_agents == (account,)
+        mounts = _template(deployment)["spec"]["containers"][0]["volumeMounts"]
+        assert "/var/run/secrets/kubernetes.io/serviceaccount" in [mount["mountPath"] for mount in mounts]
+    assert bound == {("ServiceAccount", "stages", name) for name in servers}
+    assert account.partition(":")[2] not in servers
+    asked = {(rule["resources"][0], *rule["verbs"]) for rule in rules}
+    assert (
+        {("tokenreviews", "create"), ("pods", "get")}
+        <= asked
+        <= {
+            ("tokenreviews", "create"),
+            ("pods", "get"),
+            ("configmaps", "patch"),
+        }
+    )
 
 
 def test_secrets_are_files(installation: Rendered) -> None:
@@ -269,7 +253,6 @@ def test_values_arrive(everything: Rendered, monkeypatch: pytest.MonkeyPatch) ->
     assert (agent.tls, agent.insecure, str(agent.ca_file)) == (True, False, "/run/footlights/ca/ca.crt")
     assert (agent.public_address, agent.slots_per_device) == ("203.0.113.7", 2)
     assert dict(agent.labels) == {"zone": "a", "rack": "12"}
-    assert str(agent.token_file) == "/run/footlights/token"
 
 
 def test_tls_is_on(installation: Rendered, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,29 +271,32 @@ def test_tls_is_on(installation: Rendered, monkeypatch: pytest.MonkeyPatch) -> N
     assert "https://" in installation.of("Pod")[0]["spec"]["containers"][0]["args"][0]
 
 
-def test_the_authority_is_where_the_notes_put_it(helm: Helm) -> None:
+def test_the_authority_is_where_servers_put_it(helm: Helm, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    The control plane's own authority is in a ConfigMap, which agents wait for and Prometheus verifies by; without any
-    known one, the system's is used.
+    The control plane's own authority is in a ConfigMap of the chart, which servers fill and may fill, agents wait for
+    and Prometheus verifies by; without any known one, the system's is used.
     """
     monitors = ["metrics.podMonitor.enabled=true", "metrics.serviceMonitor.enabled=true"]
     own = helm.render(CHART, settings=monitors)
     given = helm.render(CHART, settings=[*monitors, 'server.tls.existingSecret="a"', 'agent.caSecret="b"'])
     public = helm.render(CHART, settings=[*monitors, 'server.tls.existingSecret="a"'])
 
-    (made,) = re.findall(r"create configmap (\S+) --from-file=(\S+)", own.notes)
+    (made,) = [each["metadata"]["name"] for each in own.of("ConfigMap")]
+    assert "data" not in own.one("ConfigMap", made)
+    assert _accepted(own.one("Deployment", "footlights-server"), monkeypatch).record.kubernetes_ca == made
+    assert [rule.get("resourceNames") for rule in own.of("Role")[0]["rules"]] == [None, [made]]
     assert _authorities(own) == [
-        {"configMap": {"name": made[0]}},
-        *[{"ca": {"configMap": {"name": made[0], "key": made[1]}}, "serverName": "footlights-hub.stages.svc"}] * 2,
+        {"configMap": {"name": made, "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        *[{"ca": {"configMap": {"name": made, "key": "ca.crt"}}, "serverName": "footlights-hub.stages.svc"}] * 2,
     ]
     assert _authorities(given) == [
         {"secret": {"secretName": "b", "defaultMode": 0o440}},
         *[{"ca": {"secret": {"name": "b", "key": "ca.crt"}}, "serverName": "footlights-hub.stages.svc"}] * 2,
     ]
     assert _authorities(public) == [{"insecureSkipVerify": True}] * 2
-    assert "configmap" not in given.notes + public.notes
-    assert f"cat /data/ca.pem > {made[1]}" in own.notes
-    assert f"FOOTLIGHTS_CA_FILE={made[1]}" in own.notes
+    assert given.of("ConfigMap") == public.of("ConfigMap") == []
+    assert "cat /data/ca.pem > ca.crt" in own.notes
+    assert "FOOTLIGHTS_CA_FILE=ca.crt" in own.notes
 
 
 async def test_a_replicas_certificate_has_the_names_of_its_services(
@@ -322,7 +308,8 @@ async def test_a_replicas_certificate_has_the_names_of_its_services(
     rendered = helm.render(CHART, settings=['server.tls.names=["streams.example.com", "192.0.2.7"]'])
     settings = _accepted(rendered.one("Deployment", "footlights-server"), monkeypatch).record
     free = {f"{name}_listen": "0.0.0.0:0" for name in ("http", "grpc", "agents", "peers", "admin")}
-    settings = dataclasses.replace(settings, data_dir=tmp_path, database="", **free)
+    elsewhere = {"kubernetes_agents": (), "kubernetes_ca": ""}
+    settings = dataclasses.replace(settings, data_dir=tmp_path, database="", **free, **elsewhere)
     dialled = _argument(rendered.of("DaemonSet")[0], "--server").rpartition(":")[0]
     services = [service["metadata"]["name"] for service in rendered.of("Service")]
     names = [f"{name}.stages.svc" for name in services if not name.endswith("-peers")]
@@ -534,7 +521,8 @@ def test_everything_is_labelled(installation: Rendered) -> None:
     recommended = {f"app.kubernetes.io/{name}" for name in ("name", "instance", "version", "managed-by", "part-of")}
     for manifest in installation.manifests:
         assert recommended <= manifest["metadata"]["labels"].keys(), manifest
-        assert manifest["metadata"]["namespace"] == "stages"
+        is_in_one = not manifest["kind"].startswith("ClusterRole")
+        assert manifest["metadata"].get("namespace") == ("stages" if is_in_one else None)
     for workload in installation.of("Deployment", "DaemonSet"):
         selector = workload["spec"]["selector"]["matchLabels"]
         assert selector.keys() == {f"app.kubernetes.io/{name}" for name in ("name", "instance", "component")}
@@ -630,7 +618,7 @@ def test_notes_are_true(installation: Rendered, monkeypatch: pytest.MonkeyPatch)
         ("agent.slotsPerDevice=65", "slotsPerDevice"),
         ("agent.firstPort=80", "firstPort"),
         ('agent.updateStrategy.type="Recreate"', "updateStrategy"),
-        ('agent.token.hostPath="token"', "hostPath"),
+        ('agent.token.hostPath="token"', "token"),
         ("ingress.enabled=true", "host"),
         ("gateway.enabled=true", "parentRefs"),
         ('metrics.podMonitor.interval="15"', "interval"),

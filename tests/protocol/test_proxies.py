@@ -10,7 +10,7 @@ from footlights.v1 import token_pb2
 
 from footlights.client import Client
 from footlights.errors import Unavailable
-from footlights.protocol.proxies import DIRECT, EXCEPTIONS, VARIABLES, channel_options, proxy_hint
+from footlights.protocol.dialing.proxies import DIRECT, EXCEPTIONS, VARIABLES, channel_options, proxy_hint
 from tests.client.standin import Standin
 
 NOWHERE = "http://127.0.0.1:9"

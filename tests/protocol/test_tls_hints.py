@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from footlights.protocol.tls_hints import is_other_certificate, tls_hint
+from footlights.protocol.dialing.tls_hints import is_other_certificate, tls_hint
 
 
 @pytest.mark.parametrize("tls", [True, False])

@@ -347,6 +347,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     AUTHORITY_EXTERNAL: _ErrorReason.ValueType  # 165
     """The authority is the operator's, from files, and is replaced there. Restart the servers with other files."""
+    KUBERNETES_UNAVAILABLE: _ErrorReason.ValueType  # 166
+    """The control plane cannot ask Kubernetes which node a pod is on. Its log says why; agents try again."""
     VIEWER_NOT_FOUND: _ErrorReason.ValueType  # 151
     """The session has no viewer with this id. List its viewers; a grant that was not used yet is none."""
     VIEWER_DISCONNECTED: _ErrorReason.ValueType  # 152
@@ -681,6 +683,8 @@ it, if it is gone; or use force. Or there are as many authorities as there may b
 """
 AUTHORITY_EXTERNAL: ErrorReason.ValueType  # 165
 """The authority is the operator's, from files, and is replaced there. Restart the servers with other files."""
+KUBERNETES_UNAVAILABLE: ErrorReason.ValueType  # 166
+"""The control plane cannot ask Kubernetes which node a pod is on. Its log says why; agents try again."""
 VIEWER_NOT_FOUND: ErrorReason.ValueType  # 151
 """The session has no viewer with this id. List its viewers; a grant that was not used yet is none."""
 VIEWER_DISCONNECTED: ErrorReason.ValueType  # 152

@@ -46,6 +46,9 @@ class AgentConfig:
     """The code of ``footlights nodes invite``. It is traded once for a certificate, which the data directory keeps."""
     enroll_file: Path | None = None
     """A file that holds the code. Wins over ``enroll``."""
+    enroll_token_file: Path | None = None
+    """In a pod of the control plane's Kubernetes cluster: a file with a token of its service account for the audience
+    ``footlights``, by which it enrolls as the pod's node wherever it has no certificate."""
     node: str = field(default_factory=default_node)
     public_address: str = "127.0.0.1"
     """The address that viewers send media to."""
@@ -194,6 +197,11 @@ class AgentConfig:
     def read_code(self) -> str:
         """Return the code to enroll with. Raises InvalidArgument: it cannot be read."""
         return self.enroll.strip() if self.enroll_file is None else _read("enroll_file", self.enroll_file)
+
+    def read_pod_token(self) -> str:
+        """Return the pod's token as it is now. Raises InvalidArgument: it cannot be read."""
+        assert self.enroll_token_file is not None
+        return _read("enroll_token_file", self.enroll_token_file)
 
     def read_token(self) -> str:
         """Return the node's token as it is now. Raises InvalidArgument: there is none."""

@@ -25,7 +25,7 @@ from footlights.agent.launches.probes import ApplicationProbes
 from footlights.agent.launches.step import LaunchEnding
 from footlights.agent.launches.table import KnownLaunches
 from footlights.agent.link.cluster import KnownCluster
-from footlights.agent.link.enrolling import enroll
+from footlights.agent.link.enrolling import enroll, enroll_pod
 from footlights.agent.link.identity import FILE as IDENTITY_FILE
 from footlights.agent.link.identity import LinkIdentity
 from footlights.agent.link.link import Link
@@ -81,6 +81,8 @@ async def prove(config: AgentConfig, stop: asyncio.Event) -> LinkIdentity:
     identity = await asyncio.to_thread(LinkIdentity, config.data_dir / IDENTITY_FILE, config.node)
     if config.is_invited:
         await enroll(config, identity, stop)
+    elif config.enroll_token_file is not None:
+        await enroll_pod(config, identity, stop)
     if identity.enrolled is None and not stop.is_set():
         config.read_token()  # fail now: the link would only retry
     return identity

@@ -11,8 +11,8 @@ from footlights.client import older_servers
 from footlights.client.errors import from_rpc
 from footlights.client.retries import SERVICE_CONFIG, with_request_id
 from footlights.errors import Error, LocalReason, Unavailable
-from footlights.protocol.proxies import channel_options, proxy_hint
-from footlights.protocol.tls_hints import tls_hint
+from footlights.protocol.dialing.proxies import channel_options, proxy_hint
+from footlights.protocol.dialing.tls_hints import tls_hint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable

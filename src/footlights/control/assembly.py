@@ -30,6 +30,7 @@ from footlights.control.call.sealed import Sealer
 from footlights.control.clock import CautiousClock, DatabaseClock, utc_now
 from footlights.control.credentials.authorities import authorities
 from footlights.control.credentials.cluster_keys import KeyRotation, token_key
+from footlights.control.credentials.kubernetes import CaConfigMap
 from footlights.control.dispatch.identity import DuplicateIdentities
 from footlights.control.dispatch.log_streams import LogStreams
 from footlights.control.dispatch.node_addresses import NodeAddresses
@@ -106,6 +107,7 @@ if TYPE_CHECKING:
 
     from footlights.auth.secrets import ClusterKey
     from footlights.control.credentials.issuing import ServerCertificate
+    from footlights.control.credentials.kubernetes import Kubernetes
     from footlights.control.services.sessions.present import Origin
     from footlights.control.settings import ServerSettings
     from footlights.store import Store
@@ -196,6 +198,8 @@ class Plane:
     identities: NodeIdentities
     issuer: Issuer
     """Of the certificates of nodes, and of what this process serves with."""
+    publishing: CaConfigMap | None
+    """None where there is no ConfigMap for the authorities."""
 
     def grpc_handlers(self, setting: str = "grpc_listen") -> list[grpc.GenericRpcHandler]:
         """Return what the gRPC listener of a setting serves."""
@@ -217,6 +221,8 @@ class Plane:
                 ("loop_lag", partial(loop_lag.watch, self.metrics.lagged, supervisor=self.supervisor)),
             ):
                 group.create_task(loop(), name=name)
+            if self.publishing is not None:
+                group.create_task(self.publishing.run(self.supervisor), name="kubernetes_ca")
             if self.certificate is not None:
                 watch = certificates.watch(self.certificate, self.metrics, supervisor=self.supervisor)
                 group.create_task(watch, name="certificate")
@@ -250,12 +256,13 @@ async def assemble(
     monotonic: Callable[[], float] = time.monotonic,
     decision_wait_s: float = 0.25,
     certificate: ServerCertificate | None = None,
+    kubernetes: Kubernetes | None = None,
 ) -> Plane:
     """Put a control plane together on an open store; ``public_url`` is the origin that browsers see.
 
     ``replica`` is this replica's id, the same after a restart; empty for a new one. ``decision_wait_s`` is how long the
     answer to a creation waits for the first scheduling decision. ``certificate`` is what this process has of
-    the control plane's own authority.
+    the control plane's own authority. ``kubernetes`` is the cluster whose pods may enroll.
 
     Raises FailedPrecondition where the database belongs to another cluster key.
     """
@@ -382,7 +389,17 @@ async def assemble(
     terminator = SessionTerminator(writes, signals, origin, clock)
     services = [_service(REPLICA_SERVICE, ReplicaService(links, logs), strict=False)]
     if "hub" in settings.roles:
-        enrolling = CertificateService(store, signals, identities, issuer=issuer, box=box, clock=clock)
+        enrolling = CertificateService(
+            store,
+            signals,
+            identities,
+            issuer=issuer,
+            box=box,
+            clock=clock,
+            node_of_pod=None
+            if kubernetes is None
+            else partial(kubernetes.node_of, accounts=settings.kubernetes_agents),
+        )
         both = (AGENT_SERVICE, agents), (CERTIFICATE_SERVICE, enrolling)
         services += [_service(name, found, strict=False) for name, found in both]
     if "api" in settings.roles:
@@ -490,6 +507,9 @@ async def assemble(
         keys=KeyRotation(store, key, supervisor),
         identities=identities,
         issuer=issuer,
+        publishing=CaConfigMap(kubernetes, settings.kubernetes_ca, issuer.authorities)
+        if kubernetes is not None and settings.kubernetes_ca
+        else None,
     )
 
 

@@ -28,6 +28,7 @@ from footlights.auth.secrets import ClusterKey
 from footlights.control.assembly import Plane, assemble
 from footlights.control.clock import utc_now
 from footlights.control.credentials import issuing
+from footlights.control.credentials.kubernetes import Kubernetes
 from footlights.control.grpc_listener import GrpcListener
 from footlights.control.listeners import HttpListener
 from footlights.control.services.sessions.present import Origin
@@ -75,27 +76,38 @@ async def _main(settings: ServerSettings) -> None:
     await serve(settings, stop)
 
 
-async def serve(settings: ServerSettings, stop: asyncio.Event) -> None:
+async def serve(settings: ServerSettings, stop: asyncio.Event, kubernetes: Kubernetes | None = None) -> None:
     """Serve until ``stop`` is set; for programs that have a loop of their own.
+
+    ``kubernetes`` is the cluster that settings speak of; None: that of the pod that this process runs in.
 
     Once it listens, ``endpoints.json`` in the data directory says where: ``{"grpc": "HOST:PORT", "http": URL}``,
     and ``agents``, ``peers`` (``HOST:PORT``) and ``admin`` (URL) where these have listeners of their own.
     """
     store = await asyncio.to_thread(open_store, settings.data_dir, settings.database)
     try:
-        await _serve(settings, store, stop)
+        if kubernetes is None and (settings.kubernetes_agents or settings.kubernetes_ca):
+            kubernetes = Kubernetes.around(os.environ)
+        await _serve(settings, store, stop, kubernetes)
     finally:
         await store.close()
 
 
-async def _serve(settings: ServerSettings, store: Store, stop: asyncio.Event) -> None:
+async def _serve(settings: ServerSettings, store: Store, stop: asyncio.Event, kubernetes: Kubernetes | None) -> None:
     key = ClusterKey.load_or_create(settings.data_dir / "cluster.key", os.environ)
     certificate = await issuing.server_certificate(store, key, settings, utc_now)
     with contextlib.closing(_Listeners(settings, certificate)) as listeners:
         public_url = (settings.public_url or listeners.urls["http"]).rstrip("/")
         replica = await asyncio.to_thread(_replica_id, settings.data_dir / "replica")
         plane = await assemble(
-            settings, store, key, _origin(public_url, settings), public_url, replica=replica, certificate=certificate
+            settings,
+            store,
+            key,
+            _origin(public_url, settings),
+            public_url,
+            replica=replica,
+            certificate=certificate,
+            kubernetes=kubernetes,
         )
         listeners.add_grpc(plane)
         address = listeners.peer_address

@@ -19,6 +19,7 @@ from footlights.protocol.isolation import Isolation
 ISOLATIONS = {level.name.lower(): level for level in Isolation}
 ROLES = ("api", "frontdoor", "hub", "loops")
 
+_ACCOUNT = re.compile(r"[a-z0-9-]{1,63}:[a-z0-9.-]{1,253}")
 _OPTIONAL_LISTENERS = ("agents_listen", "peers_listen", "admin_listen")
 _LISTENERS = ("grpc_listen", "http_listen", *_OPTIONAL_LISTENERS)
 _DAY_S = 86_400.0
@@ -98,6 +99,11 @@ class ServerSettings:
     """Where agents reach ``agents_listen``, ``HOST:PORT``; empty: its port, at the host that they were given."""
     certificate_ttl_s: float = 604_800.0
     """How long the certificate of a node is valid; its agent renews it over the link when two thirds are over."""
+    kubernetes_agents: tuple[str, ...] = ()
+    """The service accounts, ``NAMESPACE:NAME``, whose pods may enroll as the node that they run on, where the server
+    runs in the same Kubernetes cluster. Repeat, or separate by commas."""
+    kubernetes_ca: str = ""
+    """The ConfigMap of the server's namespace in which it keeps its authorities, as ``ca.crt``, for agents' pods."""
     direct_routes: bool = False
     """Whether a session's routes name the node for signalling too, for clients that dial nodes."""
     kas: bool = False
@@ -173,6 +179,7 @@ class ServerSettings:
         self.installation_limits  # noqa: B018 - it checks them
         self._check_roles()
         self._check_networks()
+        self._check_kubernetes()
         self._check_listeners()
         for name, (least, most, why) in _BOUNDS.items():
             value = getattr(self, name)
@@ -230,6 +237,17 @@ class ServerSettings:
             except ValueError:
                 problem = f"must be a network, as in 10.20.0.0/16 (got {network!r})."
                 raise InvalidArgument("node_networks", problem) from None
+
+    def _check_kubernetes(self) -> None:
+        accounts = tuple(part.strip() for given in self.kubernetes_agents for part in given.split(",") if part.strip())
+        object.__setattr__(self, "kubernetes_agents", accounts)
+        for account in accounts:
+            if not _ACCOUNT.fullmatch(account):
+                problem = f"must be NAMESPACE:NAME, as in footlights:footlights-agent (got {account!r})."
+                raise InvalidArgument("kubernetes_agents", problem)
+        if accounts and not self.agents_listen:
+            problem = "needs a listener on which agents prove themselves by certificates. Give --agents-listen."
+            raise InvalidArgument("kubernetes_agents", problem)
 
     def _check_roles(self) -> None:
         roles = tuple(part.strip() for given in self.roles for part in given.split(","))

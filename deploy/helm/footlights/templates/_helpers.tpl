@@ -31,10 +31,12 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end -}}
 
-{{/* Takes {root, name, component, annotations}. */}}
+{{/* Takes {root, name, component, annotations, clusterWide}. */}}
 {{- define "footlights.metadata" -}}
 name: {{ .name }}
+{{- if not .clusterWide }}
 namespace: {{ .root.Release.Namespace }}
+{{- end }}
 labels:
   {{- include "footlights.labels" . | nindent 2 }}
   {{- with .labels }}

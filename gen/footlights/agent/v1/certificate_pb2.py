@@ -26,7 +26,7 @@ from footlights.http.v1 import annotations_pb2 as footlights_dot_http_dot_v1_dot
 from footlights.v1 import permission_pb2 as footlights_dot_v1_dot_permission__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%footlights/agent/v1/certificate.proto\x12\x13\x66ootlights.agent.v1\x1a$footlights/http/v1/annotations.proto\x1a\x1e\x66ootlights/v1/permission.proto\"\x81\x01\n\rEnrollRequest\x12\x1e\n\rinvitation_id\x18\x01 \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x02\x12\x15\n\x04node\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x02\x12!\n\x0fsigning_request\x18\x03 \x01(\x0c\x42\x08\xf2\xe0\x18\x04X\x80\x80\x01\x12\x16\n\x05proof\x18\x04 \x01(\x0c\x42\x07\xf2\xe0\x18\x03X\x80\x02\"4\n\x0e\x45nrollResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\r\n\x05proof\x18\x02 \x01(\x0c\"7\n\x12\x43\x65rtificateRequest\x12!\n\x0fsigning_request\x18\x01 \x01(\x0c\x42\x08\xf2\xe0\x18\x04X\x80\x80\x01\"}\n\x0b\x43\x65rtificate\x12\x17\n\x05\x63hain\x18\x01 \x01(\x0c\x42\x08\xf2\xe0\x18\x04X\x80\x80\x04\x12\x1d\n\x0b\x61uthorities\x18\x02 \x01(\x0c\x42\x08\xf2\xe0\x18\x04X\x80\x80\x10\x12\x18\n\x07\x61\x64\x64ress\x18\x03 \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x02\x12\x1c\n\x0bserver_name\x18\x04 \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x02\x32|\n\x12\x43\x65rtificateService\x12\x66\n\x06\x45nroll\x12\".footlights.agent.v1.EnrollRequest\x1a#.footlights.agent.v1.EnrollResponse\"\x13\x90\x02\x02\xba\xe1\x18\x0cnodes.enrollB]\n\x17\x64\x65v.footlights.agent.v1B\x10\x43\x65rtificateProtoP\x01Z.footlights.dev/api/footlights/agent/v1;agentv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%footlights/agent/v1/certificate.proto\x12\x13\x66ootlights.agent.v1\x1a$footlights/http/v1/annotations.proto\x1a\x1e\x66ootlights/v1/permission.proto\"h\n\x10\x45nrollPodRequest\x12\x15\n\x04node\x18\x01 \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x02\x12!\n\x0fsigning_request\x18\x02 \x01(\x0c\x42\x08\xf2\xe0\x18\x04X\x80\x80\x01\x12\x1a\n\x05token\x18\x03 \x01(\tB\x0b\x80\x01\x01\xf2\xe0\x18\x04X\x80\x80\x01\"\x81\x01\n\rEnrollRequest\x12\x1e\n\rinvitation_id\x18\x01 \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x02\x12\x15\n\x04node\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x02\x12!\n\x0fsigning_request\x18\x03 \x01(\x0c\x42\x08\xf2\xe0\x18\x04X\x80\x80\x01\x12\x16\n\x05proof\x18\x04 \x01(\x0c\x42\x07\xf2\xe0\x18\x03X\x80\x02\"4\n\x0e\x45nrollResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\r\n\x05proof\x18\x02 \x01(\x0c\"7\n\x12\x43\x65rtificateRequest\x12!\n\x0fsigning_request\x18\x01 \x01(\x0c\x42\x08\xf2\xe0\x18\x04X\x80\x80\x01\"}\n\x0b\x43\x65rtificate\x12\x17\n\x05\x63hain\x18\x01 \x01(\x0c\x42\x08\xf2\xe0\x18\x04X\x80\x80\x04\x12\x1d\n\x0b\x61uthorities\x18\x02 \x01(\x0c\x42\x08\xf2\xe0\x18\x04X\x80\x80\x10\x12\x18\n\x07\x61\x64\x64ress\x18\x03 \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x02\x12\x1c\n\x0bserver_name\x18\x04 \x01(\tB\x07\xf2\xe0\x18\x03X\x80\x02\x32\xe7\x01\n\x12\x43\x65rtificateService\x12\x66\n\x06\x45nroll\x12\".footlights.agent.v1.EnrollRequest\x1a#.footlights.agent.v1.EnrollResponse\"\x13\x90\x02\x02\xba\xe1\x18\x0cnodes.enroll\x12i\n\tEnrollPod\x12%.footlights.agent.v1.EnrollPodRequest\x1a .footlights.agent.v1.Certificate\"\x13\x90\x02\x02\xba\xe1\x18\x0cnodes.enrollB]\n\x17\x64\x65v.footlights.agent.v1B\x10\x43\x65rtificateProtoP\x01Z.footlights.dev/api/footlights/agent/v1;agentv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,6 +34,12 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'footlights.agent.v1.certifi
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\027dev.footlights.agent.v1B\020CertificateProtoP\001Z.footlights.dev/api/footlights/agent/v1;agentv1'
+  _globals['_ENROLLPODREQUEST'].fields_by_name['node']._loaded_options = None
+  _globals['_ENROLLPODREQUEST'].fields_by_name['node']._serialized_options = b'\362\340\030\003X\200\002'
+  _globals['_ENROLLPODREQUEST'].fields_by_name['signing_request']._loaded_options = None
+  _globals['_ENROLLPODREQUEST'].fields_by_name['signing_request']._serialized_options = b'\362\340\030\004X\200\200\001'
+  _globals['_ENROLLPODREQUEST'].fields_by_name['token']._loaded_options = None
+  _globals['_ENROLLPODREQUEST'].fields_by_name['token']._serialized_options = b'\200\001\001\362\340\030\004X\200\200\001'
   _globals['_ENROLLREQUEST'].fields_by_name['invitation_id']._loaded_options = None
   _globals['_ENROLLREQUEST'].fields_by_name['invitation_id']._serialized_options = b'\362\340\030\003X\200\002'
   _globals['_ENROLLREQUEST'].fields_by_name['node']._loaded_options = None
@@ -54,14 +60,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CERTIFICATE'].fields_by_name['server_name']._serialized_options = b'\362\340\030\003X\200\002'
   _globals['_CERTIFICATESERVICE'].methods_by_name['Enroll']._loaded_options = None
   _globals['_CERTIFICATESERVICE'].methods_by_name['Enroll']._serialized_options = b'\220\002\002\272\341\030\014nodes.enroll'
-  _globals['_ENROLLREQUEST']._serialized_start=133
-  _globals['_ENROLLREQUEST']._serialized_end=262
-  _globals['_ENROLLRESPONSE']._serialized_start=264
-  _globals['_ENROLLRESPONSE']._serialized_end=316
-  _globals['_CERTIFICATEREQUEST']._serialized_start=318
-  _globals['_CERTIFICATEREQUEST']._serialized_end=373
-  _globals['_CERTIFICATE']._serialized_start=375
-  _globals['_CERTIFICATE']._serialized_end=500
-  _globals['_CERTIFICATESERVICE']._serialized_start=502
-  _globals['_CERTIFICATESERVICE']._serialized_end=626
+  _globals['_CERTIFICATESERVICE'].methods_by_name['EnrollPod']._loaded_options = None
+  _globals['_CERTIFICATESERVICE'].methods_by_name['EnrollPod']._serialized_options = b'\220\002\002\272\341\030\014nodes.enroll'
+  _globals['_ENROLLPODREQUEST']._serialized_start=132
+  _globals['_ENROLLPODREQUEST']._serialized_end=236
+  _globals['_ENROLLREQUEST']._serialized_start=239
+  _globals['_ENROLLREQUEST']._serialized_end=368
+  _globals['_ENROLLRESPONSE']._serialized_start=370
+  _globals['_ENROLLRESPONSE']._serialized_end=422
+  _globals['_CERTIFICATEREQUEST']._serialized_start=424
+  _globals['_CERTIFICATEREQUEST']._serialized_end=479
+  _globals['_CERTIFICATE']._serialized_start=481
+  _globals['_CERTIFICATE']._serialized_end=606
+  _globals['_CERTIFICATESERVICE']._serialized_start=609
+  _globals['_CERTIFICATESERVICE']._serialized_end=840
 # @@protoc_insertion_point(module_scope)

@@ -19,6 +19,36 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class EnrollPodRequest(_message.Message):
+    """The request of an agent in a pod to be enrolled. It is sent to a control plane whose certificate was verified."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    SIGNING_REQUEST_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    """The node's name, as Kubernetes has it."""
+    signing_request: _builtins.bytes
+    """As in an `EnrollRequest`."""
+    token: _builtins.str
+    """A token of the pod's service account for the audience `footlights`."""
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        signing_request: _builtins.bytes = ...,
+        token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "signing_request", b"signing_request", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnrollPodRequest: _TypeAlias = EnrollPodRequest  # noqa: Y015
+
+@_typing.final
 class EnrollRequest(_message.Message):
     """An agent's request to be enrolled."""
 

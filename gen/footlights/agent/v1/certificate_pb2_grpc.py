@@ -43,6 +43,11 @@ class CertificateServiceStub:
                 request_serializer=footlights_dot_agent_dot_v1_dot_certificate__pb2.EnrollRequest.SerializeToString,
                 response_deserializer=footlights_dot_agent_dot_v1_dot_certificate__pb2.EnrollResponse.FromString,
                 _registered_method=True)
+        self.EnrollPod = channel.unary_unary(
+                '/footlights.agent.v1.CertificateService/EnrollPod',
+                request_serializer=footlights_dot_agent_dot_v1_dot_certificate__pb2.EnrollPodRequest.SerializeToString,
+                response_deserializer=footlights_dot_agent_dot_v1_dot_certificate__pb2.Certificate.FromString,
+                _registered_method=True)
 
 
 class CertificateServiceServicer:
@@ -60,6 +65,16 @@ class CertificateServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EnrollPod(self, request, context):
+        """Gives the agent of a pod, in the Kubernetes cluster of the control plane, a certificate of the node that the pod is
+        on. A certificate that the node had before is void.
+        Errors: UNAUTHENTICATED where the token is not one of an agent's pod, or the pod is on another node;
+        PERMISSION_DENIED where the node is revoked, and was not invited since.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CertificateServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -67,6 +82,11 @@ def add_CertificateServiceServicer_to_server(servicer, server):
                     servicer.Enroll,
                     request_deserializer=footlights_dot_agent_dot_v1_dot_certificate__pb2.EnrollRequest.FromString,
                     response_serializer=footlights_dot_agent_dot_v1_dot_certificate__pb2.EnrollResponse.SerializeToString,
+            ),
+            'EnrollPod': grpc.unary_unary_rpc_method_handler(
+                    servicer.EnrollPod,
+                    request_deserializer=footlights_dot_agent_dot_v1_dot_certificate__pb2.EnrollPodRequest.FromString,
+                    response_serializer=footlights_dot_agent_dot_v1_dot_certificate__pb2.Certificate.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -100,6 +120,33 @@ class CertificateService:
             '/footlights.agent.v1.CertificateService/Enroll',
             footlights_dot_agent_dot_v1_dot_certificate__pb2.EnrollRequest.SerializeToString,
             footlights_dot_agent_dot_v1_dot_certificate__pb2.EnrollResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnrollPod(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/footlights.agent.v1.CertificateService/EnrollPod',
+            footlights_dot_agent_dot_v1_dot_certificate__pb2.EnrollPodRequest.SerializeToString,
+            footlights_dot_agent_dot_v1_dot_certificate__pb2.Certificate.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,12 @@ class CertificateServiceStub:
     """Trades an invitation for a certificate; once: a repetition is refused.
     Errors: UNAUTHENTICATED where the invitation is unknown, used or expired, or the proof is wrong.
     """
+    EnrollPod: _grpc.UnaryUnaryMultiCallable[_certificate_pb2.EnrollPodRequest, _certificate_pb2.Certificate]
+    """Gives the agent of a pod, in the Kubernetes cluster of the control plane, a certificate of the node that the pod is
+    on. A certificate that the node had before is void.
+    Errors: UNAUTHENTICATED where the token is not one of an agent's pod, or the pod is on another node;
+    PERMISSION_DENIED where the node is revoked, and was not invited since.
+    """
 
 @_typing.type_check_only
 class CertificateServiceAsyncStub(CertificateServiceStub):
@@ -56,6 +62,12 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
     Enroll: _aio.UnaryUnaryMultiCallable[_certificate_pb2.EnrollRequest, _certificate_pb2.EnrollResponse]  # type: ignore[assignment]
     """Trades an invitation for a certificate; once: a repetition is refused.
     Errors: UNAUTHENTICATED where the invitation is unknown, used or expired, or the proof is wrong.
+    """
+    EnrollPod: _aio.UnaryUnaryMultiCallable[_certificate_pb2.EnrollPodRequest, _certificate_pb2.Certificate]  # type: ignore[assignment]
+    """Gives the agent of a pod, in the Kubernetes cluster of the control plane, a certificate of the node that the pod is
+    on. A certificate that the node had before is void.
+    Errors: UNAUTHENTICATED where the token is not one of an agent's pod, or the pod is on another node;
+    PERMISSION_DENIED where the node is revoked, and was not invited since.
     """
 
 class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -73,6 +85,18 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_certificate_pb2.EnrollResponse, _abc.Awaitable[_certificate_pb2.EnrollResponse]]:
         """Trades an invitation for a certificate; once: a repetition is refused.
         Errors: UNAUTHENTICATED where the invitation is unknown, used or expired, or the proof is wrong.
+        """
+
+    @_abc_1.abstractmethod
+    def EnrollPod(
+        self,
+        request: _certificate_pb2.EnrollPodRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_certificate_pb2.Certificate, _abc.Awaitable[_certificate_pb2.Certificate]]:
+        """Gives the agent of a pod, in the Kubernetes cluster of the control plane, a certificate of the node that the pod is
+        on. A certificate that the node had before is void.
+        Errors: UNAUTHENTICATED where the token is not one of an agent's pod, or the pod is on another node;
+        PERMISSION_DENIED where the node is revoked, and was not invited since.
         """
 
 def add_CertificateServiceServicer_to_server(servicer: CertificateServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -60,6 +60,11 @@ class LinkIdentity:
         return self._enrolled
 
     @property
+    def is_valid(self) -> bool:
+        """Whether it has a certificate whose time is not over."""
+        return self._enrolled is not None and self._now() < self._enrolled.pair.times[1]
+
+    @property
     def is_due(self) -> bool:
         """Whether another certificate should be asked for: two thirds of its life are over, or its authority is."""
         return self._enrolled is not None and (self._outdated or self._enrolled.pair.is_due(self._now()))

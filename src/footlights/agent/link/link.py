@@ -20,11 +20,11 @@ from footlights.agent.v1.agent_pb2_grpc import AgentServiceStub
 from footlights.errors import InvalidArgument, Reason
 from footlights.protocol import bounds, handshake
 from footlights.protocol.bounds import MAX_MESSAGE_BYTES
+from footlights.protocol.dialing.proxies import channel_options, proxy_hint
+from footlights.protocol.dialing.tls_hints import is_other_certificate, tls_hint
 from footlights.protocol.former import FormerNames
 from footlights.protocol.parts import Intake, NotUnderstood, hello_parts
-from footlights.protocol.proxies import channel_options, proxy_hint
 from footlights.protocol.times import seconds
-from footlights.protocol.tls_hints import is_other_certificate, tls_hint
 from footlights.status import from_trailing
 
 if TYPE_CHECKING:

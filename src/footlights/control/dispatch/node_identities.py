@@ -19,12 +19,13 @@ from footlights import errors, ids
 from footlights.agent.v1 import certificate_pb2
 from footlights.auth import invitations
 from footlights.control.call.context import peer_address
+from footlights.control.call.shares import Shares
 from footlights.store.cluster.sealed_values import INVITATION
 from footlights.store.coalescing import Coalescer
 from footlights.store.nodes import identities
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from datetime import datetime
 
     from footlights.auth.authority import Authority, CertificateIdentity
@@ -43,6 +44,9 @@ log = structlog.get_logger(__name__)
 LOOP = "identities"
 PERIOD_S = 5.0
 """How often all links are compared with the store; a revocation that is heard of ends its link at once."""
+
+_MOST_PODS = 64
+"""Each asks Kubernetes, in a thread."""
 
 RENEWALS_S = 30.0
 """The shortest time between two certificates of one link."""
@@ -241,7 +245,7 @@ class NodeIdentities:
 
 
 class CertificateService:
-    """Serves invited agents."""
+    """Serves agents that are invited, or are in pods of this cluster."""
 
     def __init__(
         self,
@@ -252,9 +256,12 @@ class CertificateService:
         issuer: Issuer,
         box: Box,
         clock: Callable[[], datetime],
+        node_of_pod: Callable[[str], Awaitable[str]] | None = None,
     ) -> None:
+        """``node_of_pod`` returns the node of the pod that a token is of; None: no pod enrolls here."""
         self._store, self._signals, self._nodes, self._issuer = store, signals, nodes, issuer
-        self._box, self._clock = box, clock
+        self._box, self._clock, self._node_of_pod = box, clock, node_of_pod
+        self._pods = Shares("enrollments of pods", most=_MOST_PODS, most_of_one=_MOST_PODS)
 
     async def enroll(self, request: certificate_pb2.EnrollRequest, call: Call) -> certificate_pb2.EnrollResponse:
         """Trade an invitation for a certificate.
@@ -269,30 +276,65 @@ class CertificateService:
         proof = invitations.request_proof(key, request.invitation_id, request.node, request.signing_request)
         if not hmac.compare_digest(proof, request.proof) or found.node != request.node:
             raise _not_invited()
-        now, enrollment = self._clock(), ids.new_id()
-        issued = await asyncio.to_thread(self._issuer.issue, request.signing_request, found.node, enrollment, now)
-        answer = self._nodes.certificate(issued).SerializeToString()
 
-        def use(tx: Transaction) -> None:
+        def check(tx: Transaction, now: datetime) -> None:
             row = identities.invitation(tx, request.invitation_id, lock=True)
             if row is None or row.invitation_expire_time is None or row.invitation_expire_time <= now:
                 raise _not_invited()
-            identities.enroll(
-                tx,
-                row.node,
-                enrollment,
-                now=now,
-                expire_time=issued.expire_time,
-                authority=issued.authority.key_id,
-            )
 
-        await self._store.write(use)
-        log.info("node_enrolled", node=request.node, peer=call.peer, expire_time=issued.expire_time.isoformat())
-        # The link of an agent that had this name before is over.
-        self._signals.identities.publish(request.node)
+        answer = (await self._enroll(request.signing_request, found.node, check, call)).SerializeToString()
         return certificate_pb2.EnrollResponse(
             certificate=answer, proof=invitations.answer_proof(key, answer, request.proof)
         )
+
+    async def enroll_pod(self, request: certificate_pb2.EnrollPodRequest, call: Call) -> certificate_pb2.Certificate:
+        """Give the agent of a pod a certificate of its node.
+
+        Raises FailedPrecondition where no pod enrolls here; Unauthenticated where the token is not one of an agent's
+        pod on that node; PermissionDenied where the node is revoked.
+        """
+        if self._node_of_pod is None:
+            raise errors.FailedPrecondition(
+                "No pods enroll at this control plane. Start it with --kubernetes-agents NAMESPACE:NAME, the service "
+                "account of agents' pods, or invite the node: footlights nodes invite"
+            )
+        with self._pods.take(call.peer):
+            node = await self._node_of_pod(request.token)
+        if not node or node != request.node:
+            raise errors.Unauthenticated(
+                f"The pod is on node {node!r}, and this agent is {request.node!r}. Give it the name of its node.",
+                reason=errors.Reason.INVITATION_INVALID,
+            )
+        ids.check_node("node", node)
+
+        def check(tx: Transaction, now: datetime) -> None:
+            row = identities.get(tx, node)
+            if row is None or row.revoked_time is None:
+                return
+            # Whoever invites it again lets it in, though this is not by the code.
+            if row.invitation_expire_time is None or row.invitation_expire_time <= now:
+                raise _revoked(node)
+
+        return await self._enroll(request.signing_request, node, check, call)
+
+    async def _enroll(
+        self, signing_request: bytes, node: str, check: Callable[[Transaction, datetime], None], call: Call
+    ) -> certificate_pb2.Certificate:
+        """Give a node its first certificate, where ``check`` raises nothing in the transaction that writes it."""
+        now, enrollment = self._clock(), ids.new_id()
+        issued = await asyncio.to_thread(self._issuer.issue, signing_request, node, enrollment, now)
+        answer = self._nodes.certificate(issued)
+        authority = issued.authority.key_id
+
+        def use(tx: Transaction) -> None:
+            check(tx, now)
+            identities.enroll(tx, node, enrollment, now=now, expire_time=issued.expire_time, authority=authority)
+
+        await self._store.write(use)
+        log.info("node_enrolled", node=node, peer=call.peer, expire_time=issued.expire_time.isoformat())
+        # The link of an agent that had this name before is over.
+        self._signals.identities.publish(node)
+        return answer
 
 
 def sealed_for(invitation_id: str) -> bytes:

@@ -13,8 +13,8 @@ from footlights.control.observability import certificates
 from footlights.gateway.upstream.grpc import status_of
 from footlights.protocol import times
 from footlights.protocol.bounds import MAX_MESSAGE_BYTES
+from footlights.protocol.dialing.proxies import DIRECT
 from footlights.protocol.former import FormerNames
-from footlights.protocol.proxies import DIRECT
 from footlights.replica.v1 import replica_pb2, replica_pb2_grpc
 from footlights.status import from_status
 from footlights.store.cluster import replica_rows
