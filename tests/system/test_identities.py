@@ -392,6 +392,11 @@ class Impostor(certificate_pb2_grpc.CertificateServiceServicer):
         proof = invitations.answer_proof(bytes(32), text, request.proof)
         return certificate_pb2.EnrollResponse(certificate=text, proof=proof)
 
+    async def EnrollPod(
+        self, request: certificate_pb2.EnrollPodRequest, context: object
+    ) -> certificate_pb2.Certificate:
+        raise NotImplementedError
+
 
 async def test_nobody_poses_as_the_control_plane(tmp_path: Path) -> None:
     """What an impostor gives an agent is not taken, and from what the agent has sent it learns nothing of the code."""
