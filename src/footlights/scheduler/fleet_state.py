@@ -31,7 +31,7 @@ class FleetState:
         self._cells = DeviceCells()
         self._changes = 0
         """Grows whenever anything changes."""
-        self._freed = 0
+        self.freed = 0
         """Grows whenever something may have become free."""
         for view in sorted(nodes, key=lambda node: node.name):
             self.set_node(view)
@@ -219,7 +219,7 @@ class FleetState:
 
     def _changed(self, *, freed: bool) -> None:
         self._changes += 1
-        self._freed += freed
+        self.freed += freed
 
 
 def _has(held: KnownDevice, memory: int) -> bool:

@@ -77,7 +77,7 @@ class Index(FleetState):
     def choose(self, wish: Wish) -> SlotChoice | None:
         """Say where a wish would be placed now, without taking anything."""
         shape, left_alone = self._shape_of(wish), LeftAlone.of(wish)
-        if "" in left_alone.crashed or shape.refused.get(left_alone) == self._freed:
+        if "" in left_alone.crashed or shape.refused.get(left_alone) == self.freed:
             return None
         shape.match(self._cells)
         nodes = self._table.ready_for(wish)
@@ -87,7 +87,7 @@ class Index(FleetState):
         found = self._best(wish, shape, nodes)
         if found is None:
             if not wish.avoid:
-                _remember(shape.refused, left_alone, self._freed)
+                _remember(shape.refused, left_alone, self.freed)
             return None
         member, held = found
         free = (slot for slot in range(held.view.slots) if slot not in held.leased)

@@ -110,10 +110,10 @@ class DeviceView:
     """What else runs on it, for people; empty where nothing does or it cannot be told."""
     quarantine: str = ""
     """Why it is left alone for a while although it is usable, for people; empty where it is not."""
-    parent: str = ""
-    """The uuid of the GPU that it is a part of; empty where it is none."""
     back_s: float | None = None
     """In how many seconds that is over, if it stays well; None where that is not known."""
+    parent: str = ""
+    """The uuid of the GPU that it is a part of; empty where it is none."""
 
 
 @dataclass(frozen=True, slots=True)

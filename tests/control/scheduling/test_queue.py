@@ -339,3 +339,21 @@ async def test_a_session_that_is_set_aside_ends_with_the_need_that_was_not_met(p
         "No device within 60 seconds. UNSATISFIABLE: no node could serve it: no node has 9 slots on one device, "
         "SLOTS: 1 device."
     )
+
+
+async def test_a_session_that_will_wait_is_told_so_at_its_creation(plane: Control) -> None:
+    """Its place behind those of its priority and why, without a pass; the next pass says the same and how long."""
+    await plane.apply(version("2.0.0", limits=Limits(max_duration=seconds(600))))
+    agent = await plane.agent()
+    await plane.running(agent)
+    await plane.plane.placing._work.claim()
+    await plane.place()
+
+    made = [await plane.create(priority=priority) for priority in (0, 0, 5)]
+    told = [(each.queue.position, [why.reason for why in each.queue.wait_reasons]) for each in made]
+    await plane.place()
+    later = [(await plane.get(each.session_id)).queue for each in made]
+
+    assert told == [(1, ["NO_SLOT"]), (2, ["NO_SLOT"]), (1, ["NO_SLOT"])]
+    assert [queue.position for queue in later] == [2, 3, 1]
+    assert later[2].HasField("estimated_wait_duration")

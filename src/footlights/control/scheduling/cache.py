@@ -98,6 +98,11 @@ class FleetCache:
         """Whether it was read a moment ago."""
         return self._monotonic() - self._read_at < self.FRESH_S
 
+    @property
+    def freed(self) -> int:
+        """Grows whenever something may have become free."""
+        return self._index.freed
+
     async def read(self) -> None:
         """Learn what has changed since the last time."""
         # What was written before this reading is seen by it; what is written meanwhile stays held until the next.

@@ -95,21 +95,28 @@ class PlacementLoop:
         )
 
     @contextlib.contextmanager
-    def hold(self, wish: scheduler.Wish) -> Iterator[SlotHold]:
+    def hold(self, wish: scheduler.Wish, priority: int = 0) -> Iterator[SlotHold]:
         """Choose slots for a session that is being created, and hold them while the body writes it.
 
         Nothing is chosen where another process places, where a session that waits already would be placed now, or where
-        nothing fits; where nothing ever could, it says so. The body calls ``confirm`` once the leases are in the store;
-        without it they may be or not, and the node is read again. It sets ``waits`` where the session got none.
+        nothing fits: then it says what the session is told, without a pass. The body calls ``confirm`` once the leases
+        are in the store; without it they may be or not, and the node is read again. It sets ``waits`` where the session
+        got none.
         """
         known = self._work.held and self._cache.fresh
         unserved = self._cache.unserved(wish) if known else ()
         may = known and not unserved and not self._ahead.come_first(self._cache, wish)
         with self._cache.holding([self._cache.place(wish) if may else None]) as [hold]:
-            hold.told = place_of(0, None, unserved) if unserved else {}
+            if unserved:
+                hold.told = place_of(0, None, unserved)
+            elif may and hold.choice is None:
+                hold.told = place_of(self._ahead.before(priority) + 1, None, self._cache.reasons(wish))
+            freed = self._cache.freed
             yield hold
             if hold.waits:
-                self._ahead.add(wish)
+                self._ahead.add(wish, priority, in_line=not unserved)
+            if hold.waits and freed != self._cache.freed:
+                self._bus.placing.publish()  # the pass that saw it may not have seen the session
 
     async def place_once(self) -> int:
         """Make one pass; return how many sessions were placed."""
@@ -133,7 +140,7 @@ class PlacementLoop:
                 break
             last = page.following
         if whole or page.following is None:
-            self._ahead.replace(list(queue.wishes.values()))
+            self._ahead.replace(list(queue.wishes.values()), queue.in_line_by_priority)
         if whole:
             self._whole_at, self._whole_took = began, 0.0 if last is None else time.perf_counter() - started
             self._places.end_of_queue()
@@ -230,10 +237,11 @@ class PlacementLoop:
 
     async def _estimate(self, queue: QueuePass, page: QueuePage, waiting: Sequence[Decision], now: datetime) -> None:
         """Estimate when the sessions of the first page are ready; those behind them have no estimate."""
-        in_line = queue.in_line(page, waiting)
-        if not in_line:
-            self._etas = {}
-        elif self._outlook_due or (self._may_look and any(not each.row.queue for each in waiting)):
+        if self._outlook_due or (self._may_look and any(not each.row.queue for each in waiting)):
+            in_line = queue.in_line(page, waiting)
+            if not in_line:
+                self._etas = {}
+                return
             self._outlook_at, started = self._monotonic(), time.perf_counter()
             if self._outlook_at - self._history_at >= self.HISTORY_S:
                 self._history_at = self._outlook_at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from footlights import scheduler
 from footlights.control.scheduling import views
 from footlights.control.scheduling.outlook import WaitingSession
 from footlights.lifecycle import Fault, LaunchState, Retry, meaning
+from footlights.scheduler.wish_shapes import key_of
 from footlights.store.launches import launch_rows
 from footlights.store.sessions import session_rows
 from footlights.v1 import application_pb2
@@ -155,6 +157,8 @@ class QueuePass:
         self._reasons: dict[Group, tuple[WaitReason, ...]] = {}
         self._unserved: dict[Group, tuple[WaitReason, ...]] = {}
         self._in_line = 0
+        self.in_line_by_priority: Counter[int] = Counter()
+        """How many stand in line so far."""
         self.waiting = 0
         """How many were not placed so far."""
         self.wishes: dict[object, Wish] = {}
@@ -176,6 +180,7 @@ class QueuePass:
                 self._note(row, page.avoid.get(row.session_id))
                 if not self.aside(row):
                     self._in_line += 1
+                    self.in_line_by_priority[row.priority] += 1
                     position = self._in_line
             yield Decision(row, choice, position, self.waiting)
 
@@ -266,24 +271,35 @@ class WaitingWishes:
         """Know nothing."""
         self._known = False
         self._wishes: tuple[Wish, ...] = ()
-        self._fresh: list[Wish] = []
-        self._older: list[Wish] = []
+        self._fresh: dict[object, Wish] = {}
+        self._older: dict[object, Wish] = {}
+        self._in_line: Counter[int] = Counter()
+        self._joined: Counter[int] = Counter()
         self._guard: Guard | None = None
 
     def begin(self) -> None:
         """Note that a pass begins: it may read what was added before the last one began, and not what comes later."""
-        self._older, self._fresh = self._fresh, []
+        self._older, self._fresh = self._fresh, {}
+        self._joined = Counter()
 
-    def replace(self, wishes: Sequence[Wish]) -> None:
-        """Note what waits after a pass over the whole queue."""
+    def replace(self, wishes: Sequence[Wish], in_line: Counter[int]) -> None:
+        """Note what waits after a pass over the whole queue, and how many stand in line by priority."""
+        self._in_line = in_line
         self._known = len(wishes) <= self.MOST
         self._wishes, self._guard = tuple(wishes) if self._known else (), None
 
-    def add(self, wish: Wish) -> None:
-        """Note that a session which is being created will wait."""
-        self._fresh.append(wish)
+    def add(self, wish: Wish, priority: int, *, in_line: bool) -> None:
+        """Note that a session which is being created will wait: in line, or set aside."""
+        self._joined[priority] += in_line
+        # Whose wish it is matters where something is left alone because of it.
+        whose = (wish.username, wish.given) if wish.crashes or wish.unwell else None
+        self._fresh[wish.application, wish.application_version, key_of(wish), whose] = wish
         if len(self._fresh) > self.MOST:
             self.forget()
+
+    def before(self, priority: int) -> int:
+        """Return how many stand in line before one of a priority."""
+        return sum(count for line in (self._in_line, self._joined) for each, count in line.items() if each >= priority)
 
     def forget(self) -> None:
         """Know nothing until the next pass over the whole queue."""
@@ -299,7 +315,7 @@ class WaitingWishes:
         if self._guard is not guard:
             self._guard = guard
             self._wishes = tuple(views.kept_away(wish, guard) for wish in self._wishes)
-        every = [wish for each in (self._wishes, self._fresh, self._older) for wish in each]
+        every = [wish for each in (self._wishes, self._fresh.values(), self._older.values()) for wish in each]
         if not _is_doubtful(before, guard):
             every = [wish for wish in every if not _is_doubtful(wish, guard)]
         return any(chooser.fits(wish) for wish in every)

@@ -95,7 +95,7 @@ class SessionCreator:
             # It takes no slots, not even for the moment: the answer is that of a session that waits.
             creation = Creation(values, self._clock(), self._settings.queue_limit, request=key)
             return await self._writes.validate(partial(self._try, creation=creation), call)
-        with self._placing.hold(self._wish(values, resolved)) as hold:
+        with self._placing.hold(self._wish(values, resolved), request.priority) as hold:
             creation = Creation(
                 values | {"queue": dict(hold.told)},
                 self._clock(),
