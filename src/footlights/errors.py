@@ -45,6 +45,7 @@ class LocalReason(StrEnum):
 
     # The server's own start, the administration of its database, and what its loops tell one another.
     BACKUP_FILE_UNUSABLE = "BACKUP_FILE_UNUSABLE"
+    CACHE_NOT_TAKEN = "CACHE_NOT_TAKEN"
     CANNOT_LISTEN = "CANNOT_LISTEN"
     CLUSTER_KEY_DIFFERS = "CLUSTER_KEY_DIFFERS"
     CLUSTER_KEY_EXPOSED = "CLUSTER_KEY_EXPOSED"

@@ -16,6 +16,7 @@ from typing import cast
 import pytest
 from footlights.v1.application_pb2 import Systemd, Version
 
+from footlights.launch.caches import CacheStore
 from footlights.launch.launcher import Launcher, LaunchError, LaunchPlan, Phase, Status
 from footlights.launch.launchers import SYSTEMD
 from footlights.launch.systemd import unit
@@ -174,6 +175,29 @@ async def test_it_sees_what_is_named(booted: Booted) -> None:
     with pytest.raises(LaunchError) as caught:
         await booted.start(outside)
     assert (caught.value.reason, caught.value.rejected) == ("PATH_NOT_ALLOWED", True)
+
+
+async def test_it_reads_what_is_kept_for_its_version(booted: Booted) -> None:
+    """A cache is there, warm and read-only; beside it, and around it, its home is its own."""
+    warm = booted.allowed / "warm" / "home" / ".cache" / "ov"
+    warm.mkdir(parents=True)
+    (warm / "shader").write_text("compiled\n")
+    text = (
+        "cat ~/.cache/ov/shader; for name in shader new; do echo bad >~/.cache/ov/$name; done; echo own >~/.cache/own"
+    )
+    version = unit_of(text)
+    version.application, version.cache_paths[:] = "kit", ["~/.cache/ov"]
+    store = CacheStore(booted.root.parent / "caches")
+    store.take(version, str(booted.allowed / "warm"), "/home", most_bytes=1 << 20)
+
+    launcher, plan = await booted.start(version)
+    status = await ended(launcher, plan)
+
+    lines = (await launcher.log(plan)).lines
+    assert (status.exit_code, lines[0]) == (0, "compiled")
+    assert sum("Read-only file system" in line for line in lines) == 2
+    await launcher.discard(plan)
+    assert store.remove("kit", "1.0.0")
 
 
 async def test_it_has_no_way_around_its_filter(booted: Booted) -> None:

@@ -19,6 +19,7 @@ from footlights.v1.application_pb2 import Version
 from google.protobuf import json_format
 
 import footlights
+from footlights.launch.caches import CacheStore
 from footlights.launch.container.launcher import ContainerLauncher
 from footlights.launch.container.rules import ContainerRules
 from footlights.launch.launcher import LaunchPlan, Phase, Ports
@@ -94,7 +95,7 @@ async def launcher(real: RealEngine, root: Path, tmp_path: Path) -> AsyncIterato
         allowed_roots=(str(tmp_path), sysconfig.get_paths()["purelib"], "/usr/lib", *_packages()),
         shared_volumes=("shared-*:rw",),
     )
-    made = ContainerLauncher(root, [real.engine], rules)
+    made = ContainerLauncher(root, [real.engine], rules, caches=CacheStore(tmp_path / "caches"))
     yield made
     await made.close()
 
@@ -165,6 +166,28 @@ async def test_what_an_application_is_given(
             await launcher.stop(plan, kill=True)
             await ended(launcher, plan)
             await launcher.discard(plan)
+
+
+async def test_what_is_kept_for_its_version(launcher: ContainerLauncher, root: Path, tmp_path: Path) -> None:
+    """A cache is there, warm and read-only; beside it its home is its own."""
+    warm = tmp_path / "warm" / "home" / ".cache" / "ov"
+    await asyncio.to_thread(warm.mkdir, parents=True)
+    await asyncio.to_thread((warm / "shader").write_text, "compiled\n")
+    text = "cat ~/.cache/ov/shader; echo bad >~/.cache/ov/shader; echo own >~/.cache/own && echo over"
+    plan = plan_of(root, Ports(29330, 29331, 29332), ["/bin/sh", "-c", text], {}, cache_paths=["~/.cache/ov"])
+    plan.version.application = "kit"
+    await asyncio.to_thread(
+        CacheStore(tmp_path / "caches").take, plan.version, str(tmp_path / "warm"), "/home", most_bytes=1 << 20
+    )
+
+    await launcher.start(plan, b"{}")
+    await ended(launcher, plan)
+    lines = (await launcher.log(plan)).lines
+    await launcher.discard(plan)
+
+    assert sorted(lines)[-1] == "over"
+    assert "compiled" in lines
+    assert sum("Read-only file system" in line for line in lines) == 1
 
 
 async def test_the_reference_application(launcher: ContainerLauncher, viewer: tuple[str, ...], root: Path) -> None:

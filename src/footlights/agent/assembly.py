@@ -46,6 +46,7 @@ def make_launcher(config: AgentConfig, name: str) -> Launcher:
     settings = LauncherSettings(
         root=config.data_dir.absolute() / "launches",
         protected=config.data_dir.absolute(),
+        caches=config.data_dir.absolute() / "caches",
         container_engine=config.container_engine,
         container_socket=config.container_socket,
         signal_host=config.entrance_host,

@@ -11,6 +11,7 @@ import footlights
 from footlights.cli.commands import (
     apps,
     authorities,
+    caches,
     certify,
     db,
     firewall,
@@ -77,3 +78,4 @@ app.add_typer(tokens.app, name="tokens")
 simulate.register(app)
 app.add_typer(db.app, name="db")
 app.add_typer(keys.app, name="keys")
+app.add_typer(caches.app, name="caches")

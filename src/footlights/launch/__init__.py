@@ -6,7 +6,7 @@ What is in here
     (``process``, with its ``shim``), a container (``container``: Docker's Engine API or podman's command), and nothing
     at all (``fake``). ``probes`` asks a running launch whether it is ready and who watches it. ``splice`` takes the
     connections of signalling for an application that cannot check its launch's secret. ``firewall`` writes the node's
-    packet filter.
+    packet filter, ``writable`` knows where applications write, ``caches`` what is kept for them to read.
 
 How a process is started
     agent ── ``process`` ──> starter ── fork, setsid ──> ``shim`` ── fork, setsid ──> application

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from footlights.agent.v1.recipe_pb2 import Recipe
+    from footlights.launch.caches import CacheStore
     from footlights.launch.launcher import Launcher, LaunchPlan
     from footlights.v1.application_pb2 import Version
 
@@ -27,6 +28,8 @@ class LauncherSettings:
     """Where launches have their directories."""
     protected: Path | None = None
     """What applications must not write to, such as the agent's data directory, which has ``root`` in it."""
+    caches: Path | None = None
+    """Where caches of versions are kept (`caches`)."""
     container_engine: str = "auto"
     container_socket: str = ""
     signal_host: str = ""
@@ -71,6 +74,8 @@ class LauncherTraits:
     """Whether preparing may download much: it is then shown as the stage PULLING, and is no part of the start."""
     own_files: bool = False
     """Whether applications see a file system of their own: PATH, HOME and commands are those of their image."""
+    home: str = ""
+    """The home of an application whose version sets none; empty: the launch's own, which its plan names."""
     own_user: bool = False
     """Whether applications run as another user than the agent: a process that cannot be looked into may be theirs."""
     own_network: bool = False
@@ -97,10 +102,16 @@ def traits_of(version: Version | Recipe) -> LauncherTraits:
     return PROCESS
 
 
+def _caches(settings: LauncherSettings) -> CacheStore | None:
+    from footlights.launch.caches import CacheStore
+
+    return None if settings.caches is None else CacheStore(settings.caches)
+
+
 def _open_process(settings: LauncherSettings) -> Launcher:
     from footlights.launch.process.launcher import ProcessLauncher
 
-    return ProcessLauncher(settings.root, protected=settings.protected)
+    return ProcessLauncher(settings.root, protected=settings.protected, caches=_caches(settings))
 
 
 def _process_shortcomings() -> tuple[str, ...]:
@@ -125,7 +136,7 @@ def _open_container(settings: LauncherSettings) -> Launcher:
         subnets=settings.container_subnets,
     )
     engines = choose_engines(settings.container_engine, settings.container_socket)
-    return ContainerLauncher(settings.root, engines, rules)
+    return ContainerLauncher(settings.root, engines, rules, caches=_caches(settings))
 
 
 def _validate_container(version: Version) -> None:
@@ -145,6 +156,7 @@ def _open_systemd(settings: LauncherSettings) -> Launcher:
         UnitJournal(),
         allowed_roots=settings.allowed_roots,
         writable_roots=settings.writable_roots,
+        caches=_caches(settings),
         denied_networks=settings.denied_networks,
     )
 
@@ -188,6 +200,7 @@ CONTAINER: Final = LauncherTraits(
     validate=_validate_container,
     pulls=True,
     own_files=True,
+    home="/run/footlights/home",
     own_user=True,
     own_network=True,
 )
@@ -199,6 +212,7 @@ SYSTEMD: Final = LauncherTraits(
     validate=_validate_systemd,
     needs_command=True,
     own_files=True,
+    home="/home/session",
     own_user=True,
     # An address of the loopback network that nothing else has: all others are closed to them.
     asked_from="127.70.76.1",

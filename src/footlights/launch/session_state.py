@@ -42,6 +42,16 @@ def make(directory: Path) -> None:
             path.mkdir(mode=0o700, exist_ok=True)
 
 
+def link(place: Path, target: str) -> None:
+    """Put a link into it, and make the directories above. Raises OSError."""
+    for folder in reversed(place.parents):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    if place.is_dir() and not place.is_symlink():
+        place.rmdir()  # one that was made for every launch
+    place.unlink(missing_ok=True)
+    place.symlink_to(target)
+
+
 def remove(path: Path) -> None:
     """Remove a file or a directory with everything in it: on return it is gone.
 

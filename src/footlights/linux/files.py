@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import stat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -90,3 +92,20 @@ def _write_draft(path: Path, content: bytes, *, mode: int, durable: bool) -> Pat
 def _remove(path: Path) -> None:
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
+
+
+def open_within(root: str, relative: str) -> int:
+    """Return a descriptor (O_PATH) of what lies below a directory, with no link on the way. Raises OSError."""
+    found = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    for name in relative.split("/"):
+        if name in ("", "."):
+            continue
+        try:
+            inner = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=found)
+        finally:
+            os.close(found)
+        found = inner
+        if stat.S_ISLNK(os.fstat(found).st_mode):
+            os.close(found)
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
+    return found

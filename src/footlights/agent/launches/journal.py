@@ -22,7 +22,7 @@ from footlights.launch.plan import from_json, to_json
 from footlights.linux import files
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from google.protobuf.message import Message
@@ -141,6 +141,13 @@ class Journal:
             place.mkdir(mode=0o700, exist_ok=True)
             os.replace(path, target)
         return target
+
+
+def read_entries(directory: Path) -> Iterator[JournalEntry]:
+    """Read the entries that can be understood, and change nothing: for others than the agent."""
+    for path in sorted(directory.glob("*.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, json_format.ParseError):
+            yield _read(path)
 
 
 def _encode(entry: JournalEntry) -> bytes:

@@ -32,15 +32,17 @@ from footlights.launch.container.engine import (
 )
 from footlights.launch.container.engines import ContainerEngines
 from footlights.launch.launcher import PORTS_OF_A_LAUNCH, LaunchError, LaunchPlan, LogPart, Phase, Status
+from footlights.launch.launchers import CONTAINER
 from footlights.launch.plan import OWN_FILES_SESSION_FILE
 from footlights.launch.probes import loopback
 from footlights.launch.process.launcher import CLUSTER_MARK, LAUNCH_MARK, SESSION_FILE, own_directory
 from footlights.linux import files, procfs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from footlights.launch.caches import CacheStore, ShownCache
     from footlights.launch.container.rules import ContainerRules
 
 CLUSTER_LABEL: Final = "dev.footlights.cluster"
@@ -50,8 +52,7 @@ OUTPUT: Final = "output"
 SAVED: Final = "container.log"
 ENGINE: Final = "engine"
 """The file of a launch's directory that names the engine its container belongs to."""
-HOME: Final = "/run/footlights/home"
-"""The home of an application whose version sets none."""
+HOME: Final = CONTAINER.home
 TEMPORARY: Final = ("/tmp", "/var/tmp")  # noqa: S108  # in the container
 FIRST_PORT: Final = 1024
 """The first port that an ordinary user may listen on."""
@@ -67,9 +68,12 @@ class ContainerLauncher:
 
     name = "container"
 
-    def __init__(self, root: Path, engines: Sequence[Engine], rules: ContainerRules) -> None:
+    def __init__(
+        self, root: Path, engines: Sequence[Engine], rules: ContainerRules, *, caches: CacheStore | None = None
+    ) -> None:
         self._root = root.absolute()
         self._rules = rules
+        self._caches = caches
         self._engines = ContainerEngines(engines)
         self._stopping: dict[str, asyncio.Task[None]] = {}
 
@@ -114,6 +118,9 @@ class ContainerLauncher:
             await asyncio.to_thread(self._write_files, plan, engine, secrets, user)
             created = True
             directories = tuple(dict.fromkeys((*own, *image.volumes)))
+            if self._caches is not None:
+                kept = await asyncio.to_thread(self._caches.shown, plan.version)
+                mounts = (*mounts, *_cache_mounts(plan, kept, mounts))
             await engine.create(_spec(plan, self._rules, user=user, mounts=mounts, directories=directories))
             await engine.start(name)
         except EngineError as error:
@@ -327,6 +334,16 @@ def _spec(
         processors=container.processors,
         tasks=container.tasks or DEFAULT_TASKS,
     )
+
+
+def _cache_mounts(plan: LaunchPlan, kept: Sequence[ShownCache], mounts: Sequence[str]) -> Iterator[str]:
+    """Mount what is kept below the home, to be read, where the version mounts nothing itself."""
+    home = dict(plan.environment).get("HOME", HOME)
+    taken = {posixpath.normpath(mount.split(":")[1]) for mount in mounts}
+    for cache in kept:
+        target = posixpath.join(home, cache.relative)
+        if home.startswith("/") and ":" not in f"{cache.source}{target}" and posixpath.normpath(target) not in taken:
+            yield f"{cache.source}:{target}:ro"
 
 
 def _apart(directories: Sequence[str], mounts: Sequence[str]) -> tuple[str, ...]:

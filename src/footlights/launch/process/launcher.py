@@ -13,12 +13,16 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import footlights
 from footlights.launch import session_state
 from footlights.launch.launcher import LaunchError, LaunchPlan, LogPart, Phase, Status, node_error
 from footlights.launch.process import output, shim
 from footlights.linux import cgroups, files, landlock, procfs
+
+if TYPE_CHECKING:
+    from footlights.launch.caches import CacheStore
 
 SESSION_FILE = "session.json"
 CLUSTER_MARK, LAUNCH_MARK = "FOOTLIGHTS_CLUSTER_ID", "FOOTLIGHTS_LAUNCH_ID"
@@ -41,6 +45,7 @@ class ProcessLauncher:
         *,
         protected: Path | None = None,
         guarded: bool = True,
+        caches: CacheStore | None = None,
         segment_bytes: int = output.SEGMENT_BYTES,
         segments: int = output.SEGMENTS,
     ) -> None:
@@ -50,11 +55,13 @@ class ProcessLauncher:
             root: Where launches have their directories.
             protected: What applications must not write to, such as the agent's data directory; None for ``root``.
             guarded: Whether applications are confined to what they may write to, and in control groups.
+            caches: What is kept for versions; None for nothing.
             segment_bytes: The size of one file of output.
             segments: How many of them are kept.
         """
         self._root = root.absolute()
         self._read_only = [os.path.realpath(protected or root), os.path.realpath(_CONTROL_GROUPS)] if guarded else []
+        self._caches = caches
         self._own_group = cgroups.own_group() if guarded else None
         self._shims: dict[str, procfs.Identity] = {}
         """Those that were started here: what they said themselves, which no file can take back."""
@@ -138,6 +145,10 @@ class ProcessLauncher:
     def _write_order(self, plan: LaunchPlan, directory: Path, secrets: bytes) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         session_state.make(directory)
+        home = directory / session_state.HOME
+        if self._caches is not None and dict(plan.environment).get("HOME") == str(home):
+            for cache in self._caches.shown(plan.version):
+                session_state.link(home / cache.relative, cache.source)
         group = cgroups.make(self._own_group, group_name(plan.cluster_id, plan.launch_id)) if self._own_group else None
         files.replace_file(directory / SESSION_FILE, secrets or b"{}")
         command = _executable(plan, plan.argv[0]) or plan.argv[0]

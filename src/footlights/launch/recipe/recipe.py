@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import semver
 
 from footlights.errors import Reason, Violations
+from footlights.launch import caches
 from footlights.launch.launchers import LAUNCHERS, traits_of
 from footlights.launch.recipe import declarations, limits, program_text
 from footlights.launch.recipe.checks import refuse
@@ -71,6 +72,7 @@ def _what_runs(version: Version) -> None:
     if traits.needs_command and not version.command:
         raise refuse("version.command", "it is empty: give a command, a container or a fake.")
     traits.validate(version)
+    caches.validate(version)
 
 
 def _command(version: Version) -> None:

@@ -24,6 +24,7 @@ from footlights.linux import files, procfs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from footlights.launch.caches import CacheStore
     from footlights.launch.systemd.manager import UnitManager
     from footlights.launch.systemd.unit_journal import UnitJournal
 
@@ -50,6 +51,7 @@ class SystemdLauncher:
         *,
         allowed_roots: Sequence[str] = (),
         writable_roots: Sequence[str] = (),
+        caches: CacheStore | None = None,
         denied_networks: Sequence[str] = (),
     ) -> None:
         self._root = root.absolute()
@@ -57,6 +59,7 @@ class SystemdLauncher:
         self._journal = journal
         self._allowed_roots = tuple(os.path.realpath(path) for path in allowed_roots)
         self._writable_roots = tuple(writable_roots)
+        self._caches = caches
         self._denied_networks = tuple(denied_networks)
         self._flushed: set[str] = set()
 
@@ -159,7 +162,8 @@ class SystemdLauncher:
     def _view(self, plan: LaunchPlan) -> tuple[list[str], unit.UnitView]:
         """Decide what the unit shows, and which file its command is. Raises LaunchError."""
         readable = list(dict.fromkeys(self._allowed(path) for path in _asked(plan)))
-        path = unit.environment_of(plan)["PATH"]
+        environment = unit.environment_of(plan)
+        path = environment["PATH"]
         if not plan.argv:
             raise LaunchError("COMMAND_NOT_FOUND", "the version has no command: a unit needs one.")
         command = resolve_command(plan.argv[0], path)
@@ -177,6 +181,7 @@ class SystemdLauncher:
             raise LaunchError("WORKING_DIRECTORY_NOT_FOUND", text)
         view = unit.UnitView(
             readable=tuple(readable),
+            caches=self._caches.shown(plan.version) if self._caches and environment["HOME"] == unit.HOME else (),
             device_nodes=devices.nodes_of(plan),
             groups=tuple(name for name in GROUPS if _has_group(name)),
             denied_networks=self._denied_networks,

@@ -19,6 +19,7 @@ import os
 import re
 import socket
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from footlights.launch.launcher import LaunchError
@@ -27,9 +28,10 @@ from footlights.launch.launchers import SYSTEMD
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from footlights.launch.caches import ShownCache
     from footlights.launch.launcher import LaunchPlan, Ports
 
-HOME: Final = "/home/session"
+HOME: Final = SYSTEMD.home
 SLICE: Final = "footlights.slice"
 JOURNAL: Final = "footlights"
 """The namespace of the journal: what sessions write takes no room from the node's own entries."""
@@ -102,6 +104,8 @@ class UnitView:
 
     readable: tuple[str, ...] = ()
     """Directories and files that it reads."""
+    caches: tuple[ShownCache, ...] = ()
+    """What it reads below its home."""
     device_nodes: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     """The node's groups that own such device nodes."""
@@ -220,6 +224,10 @@ def _files(plan: LaunchPlan, view: UnitView) -> tuple[Property, ...]:
     tmp, size = str(plan.directory / TMP), _size(plan)
     read = [(path, path, True, _RECURSIVE) for path in (*SYSTEM, *CONFIGURATION)]
     read += [(path, path, False, _RECURSIVE) for path in view.readable]
+    read += [(cache.source, f"{HOME}/{cache.relative}", False, 0) for cache in view.caches]
+    # Between its home and what is shown there it may write as well: systemd would make those directories as root's.
+    between = {str(path) for cache in view.caches for path in PurePosixPath(cache.relative).parents} - {"."}
+    homes = [(HOME, size), *((f"{HOME}/{path}", size) for path in sorted(between))]
     if os.path.exists(RESOLVERS):
         read = [each for each in read if each[1] != "/etc/resolv.conf"]
         read.append((RESOLVERS, "/etc/resolv.conf", True, 0))
@@ -234,7 +242,7 @@ def _files(plan: LaunchPlan, view: UnitView) -> tuple[Property, ...]:
         ("RootDirectory", "s", str(plan.directory / ROOT)),
         ("MountAPIVFS", "b", True),
         ("ProtectSystem", "s", "strict"),
-        ("TemporaryFileSystem", "a(ss)", [(HOME, size), ("/dev/shm", size)]),  # noqa: S108
+        ("TemporaryFileSystem", "a(ss)", [*homes, ("/dev/shm", size)]),  # noqa: S108
         ("BindReadOnlyPaths", "a(ssbt)", read),
         ("BindPaths", "a(ssbt)", write),
         ("PrivateDevices", "b", True),
