@@ -67,6 +67,7 @@ class Recipe(_message.Message):
     PRESENCE_FIELD_NUMBER: _builtins.int
     SYSTEMD_FIELD_NUMBER: _builtins.int
     STAGE_FROM_SESSION_FILE_FIELD_NUMBER: _builtins.int
+    CACHE_PATHS_FIELD_NUMBER: _builtins.int
     application: _builtins.str
     """The application."""
     version: _builtins.str
@@ -139,6 +140,13 @@ class Recipe(_message.Message):
     def systemd(self) -> Global___Systemd:
         """Runs the command in a unit of the node's systemd instead of as a process of the node."""
 
+    @_builtins.property
+    def cache_paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Directories below the application's home (`~/.cache/app`) that hold what it can make again, such as compiled
+        shaders. Where the operator of a node has kept them for this version (`footlights caches`), a session has them there,
+        read-only; otherwise they are its own.
+        """
+
     def __init__(
         self,
         *,
@@ -161,10 +169,11 @@ class Recipe(_message.Message):
         presence: Global___Presence | None = ...,
         systemd: Global___Systemd | None = ...,
         stage_from_session_file: _builtins.bool = ...,
+        cache_paths: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "created_time", b"created_time", "fake", b"fake", "limits", b"limits", "needs", b"needs", "presence", b"presence", "readiness", b"readiness", "signaling", b"signaling", "systemd", b"systemd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_stage_roots", b"allowed_stage_roots", "application", b"application", "arguments", b"arguments", "command", b"command", "container", b"container", "created_time", b"created_time", "default_usd_stage_uri", b"default_usd_stage_uri", "description", b"description", "environment", b"environment", "fake", b"fake", "limits", b"limits", "needs", b"needs", "presence", b"presence", "readiness", b"readiness", "signaling", b"signaling", "stage_from_session_file", b"stage_from_session_file", "systemd", b"systemd", "version", b"version", "working_directory", b"working_directory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_stage_roots", b"allowed_stage_roots", "application", b"application", "arguments", b"arguments", "cache_paths", b"cache_paths", "command", b"command", "container", b"container", "created_time", b"created_time", "default_usd_stage_uri", b"default_usd_stage_uri", "description", b"description", "environment", b"environment", "fake", b"fake", "limits", b"limits", "needs", b"needs", "presence", b"presence", "readiness", b"readiness", "signaling", b"signaling", "stage_from_session_file", b"stage_from_session_file", "systemd", b"systemd", "version", b"version", "working_directory", b"working_directory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
