@@ -17,6 +17,7 @@ from footlights.agent.v1.agent_pb2 import Assignment
 from footlights.v1.application_pb2 import FakeBehavior, Signaling, Version
 
 from footlights.agent.assembly import make_launcher, make_launchers
+from footlights.agent.clock import Clock
 from footlights.agent.config import AgentConfig
 from footlights.agent.devices.ports import why_taken
 from footlights.agent.launches.probes import ApplicationProbes
@@ -55,8 +56,9 @@ class Node:
         pace: Pace = PACE,
         *,
         launchers: Mapping[str, Launcher] | None = None,
+        clock: Clock | None = None,
     ) -> None:
-        self.config, self.machine, self.pace = config, machine, pace
+        self.config, self.machine, self.pace, self.clock = config, machine, pace, clock
         self.launchers = launchers
         self.agent: Agent | None = None
         self.stop_event = asyncio.Event()
@@ -70,6 +72,7 @@ class Node:
             launchers=self.launchers or make_launchers(self.config),
             open_launcher=lambda name: make_launcher(self.config, name),
             probes=ApplicationProbes(),
+            clock=self.clock,
             pace=self.pace,
         )
         self._task = asyncio.create_task(self.agent.run(self.stop_event))
@@ -180,7 +183,12 @@ class Applications:
     ) -> Assignment:
         self.tell(launch_id, **(wishes or {}))
         command = [sys.executable, "-S", str(APPLICATION), "{http_port}", "{signal_port}", str(self.path(launch_id))]
-        version = Version(version="1.0.0", command=command, signaling=Signaling(**members.pop("signaling", {})))
+        version = Version(
+            version="1.0.0",
+            command=command,
+            signaling=Signaling(**members.pop("signaling", {})),
+            readiness=members.pop("readiness", None),
+        )
         return assignment(launch_id, version, **members)
 
     def path(self, launch_id: str) -> Path:

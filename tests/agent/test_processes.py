@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 from footlights.agent.v1.agent_pb2 import LaunchReport, LinkResponse, LogRequest
-from footlights.v1.application_pb2 import Version
+from footlights.v1.application_pb2 import Readiness, Version
 
+from footlights.agent.clock import BootClock
 from footlights.agent.config import AgentConfig
 from footlights.devices.fake_state import FakeProcess
 from footlights.launch.probes import loopback
+from footlights.lifecycle import Retry, meaning
 from footlights.linux import procfs
 from footlights.protocol.launch_secrets import HEADER, new_secret
 from tests.agent.conftest import GPU, OTHER_GPU, Applications, Machine, Node, assignment, stopped
@@ -360,3 +362,33 @@ async def test_a_launch_without_a_secret_has_no_door(hub: Hub, node: Node, appli
 
     assert ready.signal_port == ready.http_port - 2
     assert await answered(ready.signal_port) == 404
+
+
+class FastClock(BootClock):
+    """A minute of it is two seconds."""
+
+    def now(self) -> float:
+        return super().now() * 30
+
+
+async def test_one_that_is_ready_and_offers_nothing_is_given_up(
+    hub: Hub, config: AgentConfig, machine: Machine, application: Applications
+) -> None:
+    """Long before its time to start is over, with a reason by which it is tried on another node."""
+    node = Node(config, machine, clock=FastClock())
+    await node.start()
+    await hub.until(lambda: hub.connections)
+    await hub.want(
+        application(
+            signaling={"websocket_path": "/sign_in"},
+            readiness=Readiness(check=Readiness.OFFER),
+            limits={"start_timeout": 3600},
+        )
+    )
+
+    over = await hub.until_state("launch-1", LaunchReport.FAILED)
+    await node.stop()
+
+    assert over.reason == "NO_OFFER"
+    assert over.message.startswith(f"no offer came by 127.0.0.1:{over.signal_port}/sign_in: ")
+    assert meaning(over.reason).retry is Retry.ELSEWHERE

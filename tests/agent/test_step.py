@@ -53,6 +53,7 @@ def case(facts: Facts, do: Do, *ending: object, **changes: object) -> object:
         case(STARTING, Do.WAIT, ready=Ready.READY, on_device=OnDevice.SUSPECT),
         case(STARTING, Do.END, LaunchState.FAILED, "WRONG_DEVICE", ready=Ready.READY, on_device=OnDevice.WRONG),
         case(STARTING, Do.END, LaunchState.FAILED, "PORT_TAKEN", ready=Ready.PORT_TAKEN),
+        case(STARTING, Do.END, LaunchState.FAILED, "NO_OFFER", ready=Ready.NO_OFFER),
         case(STARTING, Do.END, LaunchState.FAILED, "GPU_LOST", device_lost="gone"),
         case(STARTING, Do.END, LaunchState.FAILED, "START_TIMEOUT", starting_for=900.0),
         case(STARTING, Do.END, LaunchState.FAILED, "SHIM_LOST", said="its shim is gone"),

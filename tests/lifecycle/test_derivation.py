@@ -83,6 +83,8 @@ def test_the_wish_explains_an_end_that_was_asked_for(wish: EndReason, launch: La
         (LaunchFacts(L.FAILED, reason="START_TIMEOUT", message="900 s"), R.START_TIMEOUT, "900 s"),
         (LaunchFacts(L.FAILED, reason="WRONG_DEVICE", message="on GPU-2"), R.WRONG_DEVICE, "on GPU-2"),
         (LaunchFacts(L.EXITED, exit_code=-15, reason="AGENT_STOPPED", message="stopped"), R.DRAINED, "stopped"),
+        # The control plane wanted it to end, and its database was restored since.
+        (LaunchFacts(L.EXITED, exit_code=-15, reason="STOPPED"), R.USER_TERMINATED, ""),
         (LaunchFacts(L.EXITED, exit_code=-15, reason="ABANDONED", message="cut off"), R.ABANDONED, "cut off"),
         (LaunchFacts(L.EXITED, reason="NODE_RESTARTED", message="reboot"), R.NODE_LOST, "reboot"),
         (LaunchFacts(L.EXITED, reason="TRACES_GONE", message="wiped"), R.NODE_LOST, "wiped"),

@@ -137,6 +137,7 @@ REASONS: Final[Mapping[str, Meaning]] = {
     "IMAGE_PULL_FAILED": _place("the image could not be pulled", given=False),
     "IMAGE_REFUSED": _place("the node does not allow the image", given=False),
     "MOUNT_REFUSED": _place("the node does not allow the mount"),
+    "NO_OFFER": _place("the application is ready and offers no picture"),
     "PATH_NOT_ALLOWED": _place("the node does not show the path"),
     "PATH_NOT_FOUND": _place("the path is not there"),
     "PULL_TIMEOUT": _place("the image could not be pulled in time", given=False),

@@ -17,6 +17,7 @@ from footlights.agent.launches.step import Facts, OnDevice, Ready
 from footlights.devices.kinds import traits_of_kind
 from footlights.launch.launcher import Launcher, LaunchPlan, Phase, Status
 from footlights.launch.launchers import traits_of
+from footlights.launch.probes.offer import NoOffer
 from footlights.lifecycle import LaunchState
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from footlights.agent.link.outbox import Outbox
     from footlights.supervision import Supervisor
 
+NO_OFFER_S: Final = 60.0
+"""After so long without an offer from an application that is ready otherwise none is expected any more."""
 _READY_FIRST_S: Final = 0.1
 _READY_LAST_S: Final = 1.0
 _READY_GROWTH: Final = 1.25
@@ -76,6 +79,7 @@ class Observer:
         self._exits = ExitWatch(wake)
         self._blind = False
         self._ready = Ready.NOT_YET
+        self._offerless_since: float | None = None
         self._detail = ""
         self._ready_delay = _READY_FIRST_S
         self._progress_at, self._said_progress = 0.0, ""
@@ -249,6 +253,10 @@ class Observer:
             self._ready = Ready.READY
         else:
             await self._note_unready(problem, plan)
+            now = self._tools.clock.now()
+            self._offerless_since = (self._offerless_since or now) if isinstance(problem, NoOffer) else None
+            if self._offerless_since is not None and now - self._offerless_since >= NO_OFFER_S:
+                self._ready = Ready.NO_OFFER
             self.next_look = self._tools.clock.now() + self._ready_delay
             self._ready_delay = min(_READY_LAST_S, self._ready_delay * _READY_GROWTH)
         self._wake()

@@ -41,6 +41,8 @@ class Ready(enum.Enum):
     NOT_YET = "NOT_YET"
     READY = "READY"
     PORT_TAKEN = "PORT_TAKEN"
+    NO_OFFER = "NO_OFFER"
+    """It is ready for the rest, and has offered no picture for a long time."""
 
 
 class OnDevice(enum.Enum):
@@ -205,6 +207,8 @@ def _starting(facts: Facts) -> Step:
         return Step(Do.END, LaunchEnding(LaunchState.FAILED, "GPU_LOST", facts.device_lost))
     if facts.ready is Ready.PORT_TAKEN:
         return Step(Do.END, LaunchEnding(LaunchState.FAILED, "PORT_TAKEN", facts.detail))
+    if facts.ready is Ready.NO_OFFER:
+        return Step(Do.END, LaunchEnding(LaunchState.FAILED, "NO_OFFER", facts.detail))
     if facts.on_device is OnDevice.WRONG:
         return Step(Do.END, LaunchEnding(LaunchState.FAILED, "WRONG_DEVICE", facts.detail))
     if facts.ready is Ready.READY and facts.on_device is not OnDevice.SUSPECT:

@@ -26,8 +26,14 @@ _CLOSE_S: Final = 0.2
 """How long a goodbye is waited for: not every server says it."""
 
 
+class NoOffer(str):
+    """Why no offer came, from an application that is ready for the rest."""
+
+    __slots__ = ()
+
+
 async def why_no_offer(plan: LaunchPlan, timeout_s: float) -> str:
-    """Return why no offer came; empty where one did. The player has left again."""
+    """Return why no offer came, a ``NoOffer``; empty where one did. The player has left again."""
     port, path = plan.ports.signal, plan.version.signaling.websocket_path
     peer = "".join(secrets.choice("0123456789") for _ in range(10))
     url = f"ws://{loopback.HOST}:{port}{path}?peer_id=peer-{peer}&version=2"
@@ -50,10 +56,10 @@ async def why_no_offer(plan: LaunchPlan, timeout_s: float) -> str:
                 if _is_offer(await player.recv()):
                     return ""
     except TimeoutError:
-        return f"{what} within {timeout_s:.3g} s"
+        return NoOffer(f"{what} within {timeout_s:.3g} s")
     except (OSError, WebSocketException) as error:
-        return f"{what}: {error or type(error).__name__}"
-    return f"{what} in {_MOST_MESSAGES} messages"
+        return NoOffer(f"{what}: {error or type(error).__name__}")
+    return NoOffer(f"{what} in {_MOST_MESSAGES} messages")
 
 
 def _is_offer(text: str | bytes) -> bool:
