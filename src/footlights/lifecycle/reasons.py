@@ -161,7 +161,7 @@ REASONS: Final[Mapping[str, Meaning]] = {
     "UNASSIGNED": _nobody("it is not assigned to its node any more", EndReason.NODE_LOST),
     "UNKNOWN_LAUNCH": _nobody("its agent does not know it", EndReason.NODE_LOST),
 }
-"""By the reason that an agent sends. ``docs/reasons.md`` is made from it."""
+"""By the reason that an agent sends."""
 
 ITS_OWN: Final = Meaning(Fault.APPLICATION, Retry.NEVER, "the application says why")
 """Of every other reason."""

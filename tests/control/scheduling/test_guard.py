@@ -223,6 +223,18 @@ async def test_what_no_other_node_could_run_ends_at_once(plane: Control, reason:
     assert ended.status_message == "It said why. No other node could run it."
 
 
+@pytest.mark.parametrize("reason", ["NO_PORTS", "OF_A_LATER_AGENT", ""])
+async def test_a_node_that_refuses_is_not_asked_for_each_of_its_devices(plane: Control, reason: str) -> None:
+    """What is not of the device is of the node: the next try is elsewhere, also for a reason that is not known."""
+    bad = await plane.agent("node-a", *gpus("a", 8))
+    await plane.agent("node-b", *gpus("b", 1))
+    session_id = await fail(plane, bad, reason, "REJECTED")
+    await plane.place()
+    found = await plane.get(session_id)
+
+    assert (found.node, found.launch_count) == ("node-b", 2)
+
+
 async def test_what_another_node_could_run_waits_for_it(plane: Control) -> None:
     """All slots of that one are leased now."""
     full = await plane.agent("node-b", gpu("GPU-9"))

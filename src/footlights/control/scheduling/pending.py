@@ -329,9 +329,10 @@ def _avoid(attempts: Iterable[Attempt]) -> dict[str, Avoid]:
     avoid: dict[str, Avoid] = {}
     for launch in attempts:
         why = f"{launch.reason}: {launch.message}" if launch.message else launch.reason
-        # What failed before the application ran is tried on another node, not on the next device of this one.
-        device = "" if meaning(launch.reason).retry is Retry.ELSEWHERE else launch.device
-        if launch.state == LaunchState.REJECTED or not device:
+        what = meaning(launch.reason)
+        if launch.state == LaunchState.REJECTED or what.retry is Retry.ELSEWHERE:
+            # Unless it is the device's, another node is tried, and not the next device of this one.
+            device = launch.device if what.fault is Fault.DEVICE and what.retry is Retry.FREE else ""
             avoid.setdefault(launch.session_id, {})[launch.node, device] = why
     return avoid
 

@@ -76,10 +76,12 @@ class NodeService:
         pages = PagedList(self._sealer, "nodes", request)
 
         def read(tx: Transaction) -> tuple[ListPage[node_pb2.Node], replica_rows.ActiveGuard | None]:
+            known = guard.load(tx, now=now)
+
             def some(after: Place | None, limit: int) -> Chunk[node_pb2.Node]:
                 found = rows.page(tx, after[0] if after else "", limit)
                 items: dict[str, node_pb2.Node | None] = dict.fromkeys(row.node for row in found.rows)
-                for row, message in zip(found.rows, _messages(tx, found.rows, now=now), strict=True):
+                for row, message in zip(found.rows, _messages(tx, found.rows, known, now=now), strict=True):
                     if condition is None or matches(condition, node_filters.values(row, message)):
                         if request.view != node_pb2.ListNodesRequest.FULL:
                             for device in message.devices:
@@ -246,17 +248,16 @@ def _find(tx: Transaction, name: str, *, lock: bool = False) -> NodeRow:
 
 
 def _show(tx: Transaction, name: str, now: datetime) -> node_pb2.Node:
-    return _messages(tx, [_find(tx, name)], now=now)[0]
+    return _messages(tx, [_find(tx, name)], guard.load(tx, now=now), now=now)[0]
 
 
-def _messages(tx: Transaction, found: Sequence[NodeRow], *, now: datetime) -> list[node_pb2.Node]:
+def _messages(tx: Transaction, found: Sequence[NodeRow], known: guard.Guard, *, now: datetime) -> list[node_pb2.Node]:
     names = [row.node for row in found]
     devices, leases = defaultdict(list), defaultdict(list)
     for device in rows.devices(tx, names):
         devices[device.node].append(device)
     for lease in rows.live_leases(tx, names):
         leases[lease.node].append(lease)
-    known = guard.load(tx, now=now)
     unwell = known.unwell_nodes()
     messages = [_message(row, devices[row.node], leases[row.node], now=now, unwell=row.node in unwell) for row in found]
     quarantine.show(tx, messages, now=now)
