@@ -1,5 +1,7 @@
 """The server process from its start to its end, in the test's own loop, and what its `listeners` serve.
 
+
+
 Stopping under load is in tests/system/test_stopping.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,8 @@ import grpc.aio
 import httpx2
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 
 from footlights import errors
 from footlights.auth.authority import SERVER_NAME
@@ -112,12 +117,14 @@ async def test_each_listener_serves_what_is_for_its_callers(tmp_path: Path) -> N
             for name in ("http", "admin")
             for path in ("/metrics", "/livez", "/readyz", "/v1/nodes", "/console/", "/docs")
         }
+        reflected = await _outcome(at["admin"].removeprefix("http://"), "grpc.reflection.v1.ServerReflection")
         described = FileDescriptorSet.FromString((await client.get(f"{at['admin']}/descriptors")).content)
         paths = [path for (name, path), code in status.items() if name == "admin" and code == 404]
 
     assert served == {"grpc": {PUBLIC}, "agents": {LINK}, "peers": {PEER}}
     # Replicas of the release before know no other listener, and show the cluster's key.
     assert former == ["ROLE_NOT_SERVED", "TOKEN_MISSING"]
+    assert reflected == "OK"
     assert (refused, unknown) == ({"ROLE_NOT_SERVED"}, LocalReason.SERVER_TOO_OLD)
     assert (status["http", "/metrics"], status["admin", "/metrics"]) == (404, 200)
     assert {status[name, path] for name in at.keys() & {"http", "admin"} for path in ("/livez", "/readyz")} == {200}
@@ -167,3 +174,53 @@ async def test_a_grpc_address_that_cannot_be_used_is_refused_by_name(tmp_path: P
 
     with pytest.raises(errors.FailedPrecondition, match=r"192\.0\.2\.1:1.*--grpc-listen"):
         GrpcListener(settings, ())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"], ids=["plain", "TLS"])
+async def test_reflection_and_health_are_at_the_admin_listener(tmp_path: Path, host: str) -> None:
+    """
+    Over gRPC at the port of ``/metrics``, with TLS where that has it: all services of the process are named, and none
+    is served. Who asks for HTTP/1.1 as well gets that.
+    """
+    each: dict[str, Any] = dict.fromkeys(("grpc_listen", "http_listen", "admin_listen"), f"{host}:0")
+    async with serving(ServerSettings(data_dir=tmp_path, **each)) as at:
+        port = int(at["admin"].rpartition(":")[2])
+        address = f"localhost:{port}"
+        ca = (tmp_path / "ca.pem").read_bytes()
+        channel = (
+            grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(ca))
+            if host == "0.0.0.0"
+            else grpc.aio.insecure_channel(address)
+        )
+        async with channel:
+            call: Any = channel.stream_stream(
+                "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+                request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+                response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+            )()
+            await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+            await call.done_writing()
+            named = {each.name for each in (await call.read()).list_services_response.service}
+            state = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=PUBLIC))
+            served = await _called(channel)
+        context = ssl.create_default_context(cadata=ca.decode())
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        secure: dict[str, Any] = {"ssl": context, "server_hostname": "localhost"} if host == "0.0.0.0" else {}
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, **secure)
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+
+    assert {PUBLIC, LINK, PEER, "grpc.health.v1.Health"} <= named
+    assert state.status == health_pb2.HealthCheckResponse.SERVING
+    assert served == "UNIMPLEMENTED"
+    assert answer.startswith(b"HTTP/1.1 200")
+
+
+async def _called(channel: grpc.aio.Channel) -> str:
+    try:
+        call: Any = channel.unary_unary(f"/{PUBLIC}/ListNodes")
+        await call(b"", timeout=10)
+    except grpc.aio.AioRpcError as error:
+        return error.code().name
+    return "OK"

@@ -107,15 +107,18 @@ class GrpcListener:
         services: Sequence[str],
         setting: str = "grpc_listen",
         certificate: ServerCertificate | None = None,
+        *,
+        is_inner: bool = False,
     ) -> None:
         """Make the server; handlers are added to ``server`` before it is started.
 
         ``services`` are those whose health it says; ``setting`` is the one that has its address; ``certificate`` is
-        what the process has of the control plane's own authority.
+        what the process has of the control plane's own authority. ``is_inner``: it is behind the HTTP listener of that
+        setting, which ends TLS, on loopback, and has reflection.
 
         Raises FailedPrecondition where the address cannot be listened on.
         """
-        address: str = getattr(settings, setting)
+        address: str = "127.0.0.1:0" if is_inner else getattr(settings, setting)
         self._name = setting.removesuffix("_listen")
         # A connection that is that old gets a GOAWAY: its client opens another one, perhaps to another replica, for its
         # next call. What is under way goes on, a link or a watch as long as it lives: no grace period ends it.
@@ -134,12 +137,12 @@ class GrpcListener:
         )
         self.server = grpc.aio.server(options=(*_GRPC_OPTIONS, *options))
         self._most_per_address = settings.max_connections_per_ip
-        self._open = OpenCalls(services, reflected=not settings.admin_listen, cut_off=self._cut_off)
+        self._open = OpenCalls(services, reflected=is_inner or not settings.admin_listen, cut_off=self._cut_off)
         self._cutting: set[asyncio.Future[bool]] = set()
         self.server.add_generic_rpc_handlers(self._open.handlers)
         self.host, _ = split_address(setting, address)
         try:
-            credentials = _credentials(settings, setting, certificate)
+            credentials = None if is_inner else _credentials(settings, setting, certificate)
             if credentials is None:
                 self.port = self.server.add_insecure_port(address)
             else:

@@ -152,8 +152,8 @@ class Probes:
 def admin(probes: Probes) -> ASGIApp:
     """Return the application of the admin listener, which shows everything to any client.
 
-    ``/descriptors`` is what reflection says on the listeners of gRPC where there is no admin listener: the descriptor
-    set of the API, as ``grpcurl -protoset`` takes it.
+    ``/descriptors`` is the descriptor set of the API, as ``grpcurl -protoset`` takes it; gRPC's reflection is at the
+    same port.
     """
     descriptors = resources.files("footlights.v1").joinpath("footlights.binpb").read_bytes()
 

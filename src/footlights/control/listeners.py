@@ -60,13 +60,22 @@ class HttpListener:
         host, port = self._socket.getsockname()[:2]
         return host, port
 
-    async def serve(self, app: ASGIApp, supervisor: Supervisor, metrics: Metrics) -> None:
-        """Serve until ``stop`` was called; connections over a limit are counted in ``metrics``."""
+    async def serve(
+        self, app: ASGIApp, supervisor: Supervisor, metrics: Metrics, grpc_at: tuple[str, int] | None = None
+    ) -> None:
+        """Serve until ``stop`` was called; connections over a limit are counted in ``metrics``.
+
+        ``grpc_at`` is where connections of gRPC are passed on to; None: they are refused.
+        """
         limits = ConnectionLimits(
             connections=self._settings.max_connections, connections_per_ip=self._settings.max_connections_per_ip
         )
         connections = Connections(limits, error_domain=DOMAIN, on_refused=partial(metrics.shed, "CONNECTIONS"))
+        connections.http2_at = grpc_at
         config = self._config(self._closing_connections(app))
+        if grpc_at is not None and self._context is not None:
+            # Who can have either gets the first: only gRPC asks for the second alone.
+            self._context.set_alpn_protocols(["http/1.1", "h2"])
         connections.configure(config)
         self._server = server = _Uvicorn(config)
         sweeping = asyncio.create_task(

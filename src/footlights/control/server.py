@@ -149,6 +149,8 @@ class _Listeners:
         """What HTTP serves with, where that is the process's own."""
         self._http: dict[str, HttpListener] = {}
         self._grpc: dict[str, GrpcListener] = {}
+        self._inner: GrpcListener | None = None
+        """Health and reflection over gRPC at the admin listener, where there is one."""
         for name in ("http", "admin") if settings.admin_listen else ("http",):
             try:
                 self._http[name] = HttpListener(settings, f"{name}_listen")
@@ -181,6 +183,9 @@ class _Listeners:
             listener = GrpcListener(self._settings, services, setting, self._certificate)
             listener.server.add_generic_rpc_handlers(plane.grpc_handlers(setting))
             self._grpc[setting.removesuffix("_listen")] = listener
+        if "admin" in self._http:
+            services = tuple(plane.registry.services)
+            self._inner = GrpcListener(self._settings, services, "admin_listen", is_inner=True)
         if self._settings.is_mutual("agents_listen") and "agents" in self._grpc:
             plane.identities.reached_at(self._settings.agents_address or f":{self._grpc['agents'].port}")
 
@@ -189,7 +194,16 @@ class _Listeners:
         for grpc in self._grpc.values():
             await grpc.start()
         apps = {"http": plane.app, "admin": plane.admin}
-        tasks = {name: http.serve(apps[name], plane.supervisor, plane.metrics) for name, http in self._http.items()}
+        inner = self._inner
+        if inner is not None:
+            await inner.start()
+        grpc_at = {} if inner is None else {"admin": (inner.host, inner.port)}
+        tasks = {
+            name: http.serve(apps[name], plane.supervisor, plane.metrics, grpc_at.get(name))
+            for name, http in self._http.items()
+        }
+        if inner is not None:
+            tasks["admin_health"] = inner.follow(plane.readiness.problem, plane.supervisor)
         for name, grpc in self._grpc.items():
             tasks[f"{name}_health"] = grpc.follow(plane.readiness.problem, plane.supervisor)
             if self._settings.max_connections_per_ip:
@@ -210,9 +224,13 @@ class _Listeners:
         for http in self._http.values():
             http.use_certificate(self._certificate.certificate, self._certificate.key)
 
+    @property
+    def _all_grpc(self) -> list[GrpcListener]:
+        return [*self._grpc.values(), *([] if self._inner is None else [self._inner])]
+
     def turn_unhealthy(self) -> None:
         """Say NOT_SERVING of every service over gRPC, for good."""
-        for grpc in self._grpc.values():
+        for grpc in self._all_grpc:
             grpc.turn_unhealthy()
 
     def refuse_to_keep_connections(self) -> None:
@@ -223,7 +241,7 @@ class _Listeners:
     async def stop(self) -> None:
         """Stop accepting, and end what is left after a grace period."""
         await asyncio.gather(*(http.stop() for http in self._http.values()))
-        await asyncio.gather(*(grpc.stop() for grpc in self._grpc.values()))
+        await asyncio.gather(*(grpc.stop() for grpc in self._all_grpc))
 
     def close(self) -> None:
         """Close the sockets of HTTP, whether they were served or not."""

@@ -62,9 +62,8 @@ class ServerSettings:
     peers_listen: str = ""
     """Where other replicas call, with their certificates, ``HOST:PORT``; empty: where gRPC listens."""
     admin_listen: str = ""
-    """Where metrics, health with its reasons and the API's descriptors are served, to any client, ``HOST:PORT``; empty:
-    on the other listeners, by reflection over gRPC, and metrics and reasons only to clients on this machine and to
-    operators."""
+    """Where metrics, health with its reasons, the API's descriptors and gRPC's reflection are served, to any client,
+    ``HOST:PORT``; empty: on the other listeners, metrics and reasons only to clients on this machine and operators."""
     database: str = ""
     """Empty for SQLite in the data directory, or ``postgresql://USER@HOST/NAME``."""
     roles: tuple[str, ...] = ROLES

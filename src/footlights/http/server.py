@@ -32,6 +32,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from footlights.http.bodies import Resumed
 from footlights.http.client_addresses import client_of
+from footlights.http.passing_on import HTTP2_PREFACE, PassedOn
 
 if TYPE_CHECKING:
     import ssl
@@ -83,6 +84,8 @@ class Connections:
             on_refused: is called for each connection over a limit of numbers.
         """
         self.limits, self._domain, self._on_refused = limits, error_domain, on_refused
+        self.http2_at: tuple[str, int] | None = None
+        """Where connections are passed on to that begin with HTTP/2, as gRPC's do; None: they are refused."""
         self._of_address: Counter[str] = Counter()
         self._open: set[_Connection] = set()
 
@@ -256,6 +259,7 @@ class _Http(_Counted, HttpToolsProtocol):
         self._ignoring_upgrade = False
         self._refused_at: float | None = None
         self._dropped = 0
+        self._is_new = True
 
     # What happens to the connection.
 
@@ -303,6 +307,11 @@ class _Http(_Counted, HttpToolsProtocol):
     # What is read.
 
     def data_received(self, data: bytes) -> None:
+        if self._is_new:
+            self._is_new = False
+            if self._bounds.http2_at is not None and data.startswith(HTTP2_PREFACE):
+                self._pass_on(self._bounds.http2_at, data)
+                return
         if self._refused_at is not None:
             self._dropped += len(data)
             if self._dropped > _LINGER_BYTES:
@@ -312,6 +321,15 @@ class _Http(_Counted, HttpToolsProtocol):
             self._keep(data)
         else:
             self._read(data)
+
+    def _pass_on(self, to: tuple[str, int], data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        self.connections.discard(self)
+        address, bounds = self._address, self._bounds
+        passed = PassedOn(to, lambda connection: bounds.leave(connection, address))
+        bounds.leave(self, address)
+        bounds.enter(passed, address)
+        passed.take_over(self.transport, data)
 
     def _waits(self) -> bool:
         """Whether a request has not been answered whole."""
@@ -435,7 +453,7 @@ class _WebSocket(_Counted, WebSocketsSansIOProtocol):
         self._bounds.enter(self, self._address)
 
 
-_Connection: TypeAlias = _Handshake | _Counted
+_Connection: TypeAlias = _Handshake | _Counted | PassedOn
 
 
 def _without_upgrade(headers: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[bytes, bytes]]:
