@@ -9,12 +9,15 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from footlights.auth.grants import MAX_TTL_S
 from footlights.errors import InvalidArgument
 from footlights.ids import is_loopback
-from footlights.launch.recipe.limits import InstallationLimits
 from footlights.protocol.isolation import Isolation
+
+if TYPE_CHECKING:
+    from footlights.launch.recipe.limits import InstallationLimits
 
 ISOLATIONS = {level.name.lower(): level for level in Isolation}
 ROLES = ("api", "frontdoor", "hub", "loops")
@@ -199,6 +202,8 @@ class ServerSettings:
     @property
     def installation_limits(self) -> InstallationLimits:
         """What ``limit_defaults`` and ``limit_caps`` say."""
+        from footlights.launch.recipe.limits import InstallationLimits  # help is shown without protobuf
+
         return InstallationLimits.parse(self.limit_defaults, self.limit_caps)
 
     @property
