@@ -182,6 +182,9 @@ def test_a_damaged_skeleton_leaves_the_mesh(maker: StageMaker) -> None:
     maker.stage.GetPrimAtPath("/Arm/Skeleton").GetAttribute("bindTransforms").Set([])
     assert maker.load().triangle_count == 6
 
+    maker.stage.GetPrimAtPath("/Arm/Bend").GetAttribute("translations").Set([(math.inf, 0, 0)])
+    assert maker.load().triangle_count == 6
+
     gone = UsdSkel.BindingAPI(mesh.GetPrim()).CreateBlendShapesAttr(["gone"])
     UsdSkel.BindingAPI(mesh.GetPrim()).CreateBlendShapeTargetsRel().SetTargets([Sdf.Path("/Nowhere")])
     assert gone

@@ -5,6 +5,7 @@ The modules of `viewer.scene`: `stage`, `scene`, `meshes`, `geometry`, `shapes`,
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from pxr import Sdf, Usd, UsdGeom, UsdShade
 
 from examples.stages.build import build
 from footlights.viewer.failure import FailureReason, ViewerFailure
+from footlights.viewer.render.camera import initial_orbit
+from footlights.viewer.render.renderer import Overlay, Renderer
+from footlights.viewer.scene import stage as stage_module
 from footlights.viewer.scene.stage import load_scene
 from footlights.viewer.stages import SAMPLES, sample_path
 from tests.viewer.stages import StageMaker, only, winding
@@ -305,6 +309,115 @@ class TestAnimation:
         timeline = maker.load().timeline
 
         assert [timeline.at(s) for s in (0, 1, 2.5)] == [10, 58, 34]
+
+
+class TestOddPrims:
+    """One odd prim never ends the picture: the cube beside it is drawn, and what is odd is counted."""
+
+    @pytest.fixture(autouse=True)
+    def cube(self, maker: StageMaker) -> None:
+        UsdGeom.Cube.Define(maker.stage, "/Good")
+
+    def drawn(self, maker: StageMaker) -> Scene:
+        """The scene, which has the cube, and can be drawn."""
+        scene = maker.load()
+        assert scene.triangle_count >= 12
+        assert np.isfinite([*scene.bounds.low, *scene.bounds.high]).all()
+        renderer = Renderer(scene, 160, 90, 1.0)
+        for time in (0.0, 5.0):
+            renderer.render(time, initial_orbit(scene, 16 / 9), Overlay())
+        renderer.close()
+        return scene
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, 0.0, 1e30])
+    @pytest.mark.parametrize("kind", ["Sphere", "Cylinder", "Cone", "Capsule", "Plane", "Cylinder_1"])
+    def test_shapes_without_a_size(self, maker: StageMaker, kind: str, value: float) -> None:
+        """Radii and lengths that are no numbers, negative, zero, or beyond all measure."""
+        prim = maker.stage.DefinePrim("/Odd", kind)
+        for name in ("radius", "height", "width", "length", "radiusTop", "radiusBottom"):
+            if prim.HasAttribute(name):
+                prim.GetAttribute(name).Set(value)
+
+        assert max(map(abs, self.drawn(maker).bounds.high)) < 10
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])
+    @pytest.mark.parametrize("keyed", [False, True])
+    def test_places_that_are_none(self, maker: StageMaker, value: float, keyed: bool) -> None:
+        """Also at a later time than the first: what stands there is hidden for as long."""
+        op = UsdGeom.Sphere.Define(maker.stage, "/Odd").AddTranslateOp()
+        if keyed:
+            op.Set((0, 0, 0), 0)
+            op.Set((value, 0, 0), 5)
+        else:
+            op.Set((value, 0, 0))
+        scene = self.drawn(maker)
+
+        assert bool(scene.left_out) is not keyed
+
+    def test_points_that_are_none(self, maker: StageMaker) -> None:
+        """Faces at such points are left out, the others of the mesh are drawn."""
+        points = [(0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0), (math.nan, 0, 0), (math.inf, 1, 0)]
+        maker.mesh("/Odd", points, (4, 4), (0, 1, 2, 3, 1, 4, 5, 2))
+
+        assert self.drawn(maker).triangle_count == 14
+
+    def test_a_prim_far_away_does_not_hide_the_others(self, maker: StageMaker) -> None:
+        """The view is framed around the others: a sky of ten kilometres, a slip of the pen."""
+        for k in range(6):
+            UsdGeom.Cube.Define(maker.stage, f"/Cube{k}").AddTranslateOp().Set((3.0 * k, 0, 0))
+        UsdGeom.Sphere.Define(maker.stage, "/Sky").GetRadiusAttr().Set(10_000.0)
+        UsdGeom.Cube.Define(maker.stage, "/Slip").AddTranslateOp().Set((0, 1e6, 0))
+        scene = self.drawn(maker)
+
+        assert extent(scene) == ([-1, -1, -1], [16, 1, 1])
+        assert scene.triangle_count > 12 * 8
+
+    def test_instancers_that_instance_themselves(self, maker: StageMaker) -> None:
+        """Directly, or by way of another one."""
+        for name, other in (("A", "B"), ("B", "A")):
+            instancer = UsdGeom.PointInstancer.Define(maker.stage, f"/{name}")
+            instancer.GetPrototypesRel().SetTargets([f"/{other}", f"/{name}"])
+            instancer.GetProtoIndicesAttr().Set([0, 1, 0, 1, 7, -1])
+            instancer.GetPositionsAttr().Set([(float(k), 0, 0) for k in range(6)])
+
+        assert self.drawn(maker).triangle_count == 12
+
+    def test_a_million_instances_end(self, maker: StageMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Once nothing more can be drawn the rest is counted, not visited."""
+        monkeypatch.setattr(stage_module, "MAX_TRIANGLES", 1_000)
+        instancer = UsdGeom.PointInstancer.Define(maker.stage, "/Many")
+        cube = UsdGeom.Cube.Define(maker.stage, "/Many/Cube")
+        instancer.GetPrototypesRel().SetTargets([cube.GetPath()])
+        instancer.GetProtoIndicesAttr().Set(np.zeros(200_000, np.int32))
+        instancer.GetPositionsAttr().Set(np.zeros((200_000, 3), np.float32))
+        scene = self.drawn(maker)
+
+        assert scene.triangle_count <= 1_000
+        assert [e["count"] > 199_000 for e in scene.left_out.report() if "instances" in e["what"]] == [True]
+
+    def test_a_very_deep_hierarchy(self, maker: StageMaker) -> None:
+        """What is deeper than can be visited is left out."""
+        UsdGeom.Sphere.Define(maker.stage, "/D" + "/D" * 1500)
+
+        assert self.drawn(maker).left_out
+
+    def test_a_polygon_of_very_many_sides(self, maker: StageMaker) -> None:
+        """A concave one of 20,000 sides is covered in a moment."""
+        turn = np.linspace(0, 2 * np.pi, 20_000, endpoint=False)
+        radius = 1 + 0.5 * (np.arange(20_000) % 2)
+        points = np.stack([radius * np.cos(turn), radius * np.sin(turn), 0 * turn], axis=1)
+        maker.mesh("/Star", points.astype(np.float32), [20_000], list(range(20_000)))
+
+        assert self.drawn(maker).triangle_count == 12 + 19_998
+
+    def test_times_that_are_none(self, maker: StageMaker) -> None:
+        """A start, an end or a rate that is no number: the stage stands still, or moves at the usual rate."""
+        maker.stage.GetRootLayer().startTimeCode = math.nan
+        maker.stage.GetRootLayer().endTimeCode = math.inf
+        maker.stage.SetTimeCodesPerSecond(0.0)
+        timeline = self.drawn(maker).timeline
+
+        assert (timeline.start, timeline.end, timeline.codes_per_second) == (0, 0, 24)
 
 
 class TestFailure:

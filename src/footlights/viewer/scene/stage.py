@@ -37,6 +37,12 @@ if TYPE_CHECKING:
 MAX_TRIANGLES = 2_000_000
 """Beyond this a software renderer shows slides; the rest of the stage is left out, with a warning."""
 
+FARTHEST = 1e8
+"""Metres from the origin. What is beyond was placed there by mistake, and would spoil the numbers of all others."""
+
+OUTLIER = 20.0
+"""A prim that makes the whole so many times as large as it is without it is no part of what is looked at."""
+
 UNREADABLE = "prims that cannot be read"
 
 IDENTITY: Matrix = np.identity(4)
@@ -72,7 +78,7 @@ def load_scene(path: Path, name: str | None = None, roots: StageRoots | None = N
         )
     start, end = _times(stage)
     places = _places(reader.joints, start)
-    bounds = _bounds(places, batches)
+    bounds = _bounds(places, batches, reader.boxes)
     return Scene(
         name=name or path.stem,
         joints=reader.joints,
@@ -96,6 +102,10 @@ class _Reader:
         self.start = Usd.TimeCode(_times(stage)[0])
         self.to_world = _to_metres_z_up(UsdGeom.GetStageMetersPerUnit(stage), UsdGeom.GetStageUpAxis(stage))
         root = self.to_world
+        self._unit = 1 / float(np.linalg.norm(root[0, :3]))  # a metre, in the stage's units
+        self.boxes: list[tuple[int, np.ndarray]] = []  # low and high corner of each piece, with its joint
+        self._full = False  # whether there are as many triangles as can be drawn
+        self._scattering: set[str] = set()  # instancers that are being visited
         self.joints: list[SceneJoint] = [SceneJoint("/", -1, lambda _time: (root, True))]
         self._left_out = left_out
         self._palette = Palette(left_out)
@@ -127,8 +137,8 @@ class _Reader:
             joint, matrix = self._add_joint(prim, joint, matrix, visibility if blinks else None), IDENTITY
         elif xformable and not placed:
             matrix = _matrix(xformable.GetLocalTransformation(self.start)) @ matrix
-        if not np.isfinite(matrix).all():
-            raise ValueError("its transform is not finite")
+        if not np.abs(matrix).max() < FARTHEST * self._unit:
+            raise ValueError("its transform is not finite, or leads too far away")
 
         if (mode := draw_mode(prim)) and imageable.ComputePurpose() in ("default", "render"):
             for piece in stand_in(prim, mode, self.start, self._left_out):
@@ -149,19 +159,21 @@ class _Reader:
 
     def batches(self) -> list[Batch]:
         """Everything that was drawn, merged by joint and finish."""
-        merged = [_merge(joint, finish, placed) for (joint, finish), placed in self._gathered.items()]
+        merged = [_merge(joint, finish, placed, self.boxes) for (joint, finish), placed in self._gathered.items()]
+        self.boxes += [(b.joint, np.stack([b.positions.min(axis=0), b.positions.max(axis=0)])) for b in self._moving]
         return sorted([*merged, *self._moving], key=lambda batch: batch.finish.transparent)
 
     def _add_joint(self, prim: Any, parent: int, matrix: Matrix, visibility: Any) -> int:
         from pxr import Usd, UsdGeom
 
         xformable = UsdGeom.Xformable(prim)
+        unit = self._unit
 
         def sample(time: float) -> tuple[Matrix, bool]:
             code = Usd.TimeCode(time)
             try:
                 local = _matrix(xformable.GetLocalTransformation(code)) @ matrix if xformable else matrix
-                if not np.isfinite(local).all():
+                if not np.abs(local).max() < FARTHEST * unit:
                     return matrix, False
                 return local, visibility is None or visibility.Get(code) != UsdGeom.Tokens.invisible
             except Exception:  # a sample that cannot be read hides what it moves, for as long as it is the one
@@ -173,19 +185,29 @@ class _Reader:
     def _scatter(self, instancer: Any, joint: int, matrix: Matrix) -> None:
         from pxr import Usd, UsdGeom
 
+        path = str(instancer.GetPath())
         indices = instancer.GetProtoIndicesAttr().Get(self.start)
         targets = instancer.GetPrototypesRel().GetForwardedTargets()
-        if indices is None or not targets:
+        if indices is None or not targets or path in self._scattering:
             return
         transforms = instancer.ComputeInstanceTransformsAtTime(
             self.start, self.start, UsdGeom.PointInstancer.IncludeProtoXform, UsdGeom.PointInstancer.IgnoreMask
         )
         mask = instancer.ComputeMaskAtTime(self.start)
         stage = instancer.GetPrim().GetStage()
+        self._scattering.add(path)
         for k, transform in enumerate(transforms):
-            prototype = stage.GetPrimAtPath(targets[indices[k]]) if indices[k] < len(targets) else Usd.Prim()
-            if prototype and (not mask or mask[k]):
+            if self._full:
+                self._left_out.add("instances after the last triangle that is drawn", path, len(transforms) - k)
+                break
+            prototype = stage.GetPrimAtPath(targets[indices[k]]) if 0 <= indices[k] < len(targets) else Usd.Prim()
+            if not prototype or (mask and not mask[k]):
+                continue
+            try:
                 self.walk(prototype, joint, _matrix(transform) @ matrix, placed=True, still=True)
+            except Exception as error:  # one instance does not take the others away
+                self._left_out.add(UNREADABLE, f"{path}, instance {k}: {_reason(error)}")
+        self._scattering.discard(path)
 
     def _draw(self, prim: Any, joint: int, matrix: Matrix, *, still: bool) -> None:
         from pxr import UsdGeom
@@ -202,7 +224,10 @@ class _Reader:
             self._gather(piece, prim, joint, matrix)
 
     def _gather(self, piece: Piece, prim: Any, joint: int, matrix: Matrix) -> None:
-        if self._fits(piece, prim):
+        corners = np.stack([piece.positions.min(axis=0), piece.positions.max(axis=0)])
+        if not np.abs(corners).max() * np.abs(matrix[:3, :3]).max() < FARTHEST * self._unit:
+            self._left_out.add(UNREADABLE, f"{prim.GetPath()}: it is too large, or too far away")
+        elif self._fits(piece, prim):
             self._gathered.setdefault((joint, piece.finish), []).append((piece, matrix))
 
     def _draw_deformed(self, prim: Any, deformer: Deformer, place: tuple[int, Matrix], *, still: bool) -> None:
@@ -214,6 +239,9 @@ class _Reader:
             triangles = np.ascontiguousarray(piece.triangles[:, ::-1]) if mirrored else piece.triangles
             motion = Motion(deformer, piece.points, piece.normals, triangles, matrix)
             positions, normals = motion.at(self.start.GetValue())
+            if not np.abs(positions).max() < FARTHEST * self._unit:
+                self._left_out.add(UNREADABLE, f"{prim.GetPath()}: it is too large, or too far away")
+                continue
             if deformer.moves and not still:
                 self._moving.append(
                     Batch(joint, piece.finish, positions, normals, piece.colors, triangles, piece.uvs, motion)
@@ -235,17 +263,22 @@ class _Reader:
         """Count a piece; whether it may still be drawn."""
         if self._triangles + len(piece.triangles) > MAX_TRIANGLES:
             self._left_out.add(f"prims after the first {MAX_TRIANGLES:,} triangles", str(prim.GetPath()))
+            self._full = True
             return False
         self._triangles += len(piece.triangles)
         return True
 
 
-def _merge(joint: int, finish: Finish, placed: list[tuple[Piece, Matrix]]) -> Batch:
+def _merge(
+    joint: int, finish: Finish, placed: list[tuple[Piece, Matrix]], boxes: list[tuple[int, np.ndarray]]
+) -> Batch:
+    """One batch of pieces; the box of each is added to `boxes`."""
     positions, normals, colors, triangles, uvs = [], [], [], [], []
     offset = 0
     for piece, matrix in placed:
         linear = matrix[:3, :3]
         positions.append(piece.positions @ linear + matrix[3, :3])
+        boxes.append((joint, np.stack([positions[-1].min(axis=0), positions[-1].max(axis=0)])))
         determinant = float(np.linalg.det(linear))
         # Cofactors carry normals through any scaling, also one that flattens; the sign undoes mirroring.
         turned = piece.normals @ _cofactors(linear) * (1.0 if determinant >= 0 else -1.0)
@@ -282,12 +315,46 @@ def _places(joints: list[SceneJoint], start: float) -> list[Matrix]:
     return places
 
 
-def _bounds(places: list[Matrix], batches: list[Batch]) -> Bounds:
+def _bounds(places: list[Matrix], batches: list[Batch], boxes: list[tuple[int, np.ndarray]]) -> Bounds:
+    """The box around what is looked at: everything, except for what lies far outside of all other prims."""
     low, high = np.full(3, np.inf), np.full(3, -np.inf)
     for batch in batches:
         placed = batch.positions @ places[batch.joint][:3, :3] + places[batch.joint][3, :3]
         low, high = np.minimum(low, placed.min(axis=0)), np.maximum(high, placed.max(axis=0))
+    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
+    lows, highs = [], []
+    for joint, box in boxes:
+        spread = box[corners, np.arange(3)] @ places[joint][:3, :3] + places[joint][3, :3]
+        lows.append(spread.min(axis=0))
+        highs.append(spread.max(axis=0))
+    kept = _without_outliers(np.array(lows), np.array(highs))
+    if not kept.all():
+        low, high = np.array(lows)[kept].min(axis=0), np.array(highs)[kept].max(axis=0)
     return Bounds(low=_triple(low), high=_triple(high))
+
+
+def _without_outliers(lows: np.ndarray, highs: np.ndarray) -> np.ndarray:
+    """Which boxes remain without a few that are far away from the others, or far larger: a sky, a slip of a digit."""
+
+    def size(which: np.ndarray) -> float:
+        return float(np.linalg.norm(highs[which].max(axis=0) - lows[which].min(axis=0)))
+
+    kept = np.ones(len(lows), bool)
+    for _ in range(min(8, len(lows) // 2)):
+        (places,) = np.nonzero(kept)
+        outermost = {int(places[k]) for k in (*lows[kept].argmin(axis=0), *highs[kept].argmax(axis=0))}
+        whole = size(kept)
+        rest, odd = whole, -1
+        for k in outermost:
+            kept[k] = False
+            if (without := size(kept)) < rest:
+                rest, odd = without, k
+            kept[k] = True
+        own = float(np.linalg.norm(highs[odd] - lows[odd]))
+        if odd < 0 or whole < OUTLIER * rest or (own < OUTLIER * rest and kept.sum() < 5):
+            break
+        kept[odd] = False
+    return kept
 
 
 def _times(stage: Any) -> tuple[float, float]:

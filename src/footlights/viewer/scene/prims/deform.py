@@ -104,7 +104,10 @@ class Deformers:
             deformer = self._skinned(mesh) or self._keyed(mesh)
             if deformer is None:
                 return None
-            count = len(deformer.at(time.GetValue()))
+            points = deformer.at(time.GetValue())
+            count = len(points)
+            if not np.isfinite(points).all():
+                raise ValueError("its points are no numbers")
         except Exception as error:
             self._left_out.add(
                 "skinned meshes that cannot be read: shown without their skeleton", f"{prim.GetPath()}: {error}"

@@ -6,7 +6,7 @@ Everything here is vectorised except ear clipping, which only concave polygons o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from footlights.viewer.scene.scene import Floats, Ints
 
 Index = npt.NDArray[np.int64]
+
+MOST_EARS: Final = 300
+"""Sides of a concave polygon that keeps its shape; the time that takes grows with the third power."""
+
+
+MOST_NEIGHBOURS: Final = 256
+"""Faces around a point that its normals are made of; of a point with thousands they are alike anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,7 @@ def corner_normals(points: Floats, triangles: Index, crease_degrees: float) -> F
     total = area[face].astype(np.float64)
     active = np.nonzero(group_size > 1)[0]
     shift = 1
-    while len(active):  # ends: the largest group is finite
+    while len(active) and shift <= MOST_NEIGHBOURS:
         partner = group_start[active] + (place[active] + shift) % group_size[active]
         mine, theirs = face[active], face[partner]
         near = np.einsum("ij,ij->i", unit[mine], unit[theirs]) >= limit
@@ -173,7 +180,7 @@ def _split_polygons(points: Floats, indices: Ints, starts: Index, sides: int) ->
     convex = (np.einsum("ijk,ik->ij", turn, newell) >= 0).all(axis=1)
     fan = np.stack([np.zeros(sides - 2, np.int64), np.arange(1, sides - 1), np.arange(2, sides)], axis=1)
     result = np.tile(fan, (len(starts), 1, 1))
-    for polygon in np.nonzero(~convex)[0]:
+    for polygon in np.nonzero(~convex)[0] if sides <= MOST_EARS else ():
         result[polygon] = _clip_ears(_flatten(p[polygon], newell[polygon]))
     return (starts[:, None, None] + result).reshape(-1, 3)
 

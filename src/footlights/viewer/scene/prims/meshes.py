@@ -119,6 +119,8 @@ def _surface(mesh: Any, time: Any, *, divide: bool) -> _Surface | None:
     if len(indices) and not (indices.min() >= 0 and indices.max() < len(points)):
         raise ValueError(f"faceVertexIndices reaches {int(indices.max())}, there are {len(points)} points")
 
+    known = np.isfinite(points).all(axis=1)
+    points = np.where(known[:, None], points, np.float32(0))
     every = np.arange(len(indices))
     values = CornerValues(np.repeat(np.arange(len(counts)), counts), indices.astype(np.int64), every, len(points))
     finer = subdivided(mesh, time, points, counts, indices) if divide else None
@@ -128,7 +130,10 @@ def _surface(mesh: Any, time: Any, *, divide: bool) -> _Surface | None:
     corners, faces = split.corners, split.faces if finer is None else finer.faces[split.faces]
     triangles: Index = indices[corners].astype(np.int64)
     holes = array_of(mesh.GetHoleIndicesAttr().Get(time), np.int32)
-    kept = ~np.isin(faces, holes) & np.isfinite(points).all(axis=1)[triangles].all(axis=1)
+    kept = ~np.isin(faces, holes)
+    if not known.all():
+        (unknown,) = np.nonzero(~known)
+        kept &= ~np.isin(faces, values.face[np.isin(values.point, unknown)])
     corners, faces, triangles = corners[kept], faces[kept], triangles[kept]
     if not len(corners):
         return None

@@ -131,7 +131,9 @@ def _along(shape: TriangleMesh, axis: Axis) -> TriangleMesh:
 
 
 def _shape(positions: np.ndarray, normals: np.ndarray, triangles: Sequence[tuple[int, ...]]) -> TriangleMesh:
-    return TriangleMesh(positions.astype(np.float32), normals.astype(np.float32), np.array(triangles, np.int32))
+    return TriangleMesh(
+        positions.astype(np.float32), normals.astype(np.float32), np.array(triangles, np.int32).reshape(-1, 3)
+    )
 
 
 def _join(shapes: list[TriangleMesh]) -> TriangleMesh:
