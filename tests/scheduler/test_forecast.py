@@ -80,16 +80,18 @@ def test_a_node_without_free_ports_waits_for_any_of_its_launches() -> None:
 
 
 def test_the_end_of_a_back_off_counts() -> None:
-    """Of a device, of an application on a node, and of one everywhere."""
+    """Of a device, of a device for one session, of an application on a node, and of one everywhere."""
     apart = node("a", device("A", quarantine="failed 3 times", back_s=45.0))
     unknown = node("a", device("A", quarantine="failed 3 times"))
     free = [node("a", device("A")), node("b", device("B", leased=TAKEN))]
     there = {"crashes": {"a": "failed 3 times"}, "back_s": {"a": 30.0}}
+    refused = {"avoid": {("a", "A"): "FOREIGN_PROCESS"}, "avoid_s": {("a", "A"): 20.0}}
     everywhere = {"crashes": {"": "failed 6 times"}, "back_s": {"": 90.0}}
 
     assert play([apart], [], waiting({})) == [45]
     assert play([unknown], [], waiting({})) == [None]
     assert play(free, [LeaseEnd(40, "b", "B", (0,))], waiting(there, there)) == [30, 40]
+    assert play(free, [], waiting(refused)) == [20]
     assert play(free, [LeaseEnd(40, "b", "B", (0,))], waiting(everywhere, everywhere)) == [90, 90]
 
 

@@ -18,6 +18,10 @@ MOST_EVENTS = 2000
 """So many ends are played at the most; what waits for later ones has no forecast."""
 
 
+GroupBack = tuple["Hashable", "str | tuple[str, str]"]
+"""A group that is kept away from a node, or from a device of one, no longer."""
+
+
 class LeaseEnd(NamedTuple):
     """When slots become free, in seconds from now."""
 
@@ -46,7 +50,7 @@ class Forecast:
         views = list(nodes)
         self._index = Index(views)
         self._known = {node.name for node in views}
-        self._events: list[tuple[float, int, LeaseEnd | tuple[Hashable, str]]] = []
+        self._events: list[tuple[float, int, LeaseEnd | GroupBack]] = []
         self._number = 0
         for end in ends:
             self._at(end.in_s, end)
@@ -65,6 +69,8 @@ class Forecast:
         for group, wish in wishes.items():
             for node, left_s in wish.back_s.items():
                 self._at(left_s, (group, node))
+            for device, left_s in wish.avoid_s.items():
+                self._at(left_s, (group, device))
         placed: list[float | None] = [None] * len(waiting)
         for now in self._moments(wishes):
             for number, choice in self._placed(queues, wishes):
@@ -76,7 +82,7 @@ class Forecast:
                 break
         return placed
 
-    def _at(self, in_s: float, event: LeaseEnd | tuple[Hashable, str]) -> None:
+    def _at(self, in_s: float, event: LeaseEnd | GroupBack) -> None:
         self._number += 1
         heappush(self._events, (max(0.0, in_s), self._number, event))
 
@@ -91,8 +97,8 @@ class Forecast:
                 if isinstance(event, LeaseEnd):
                     self._end(event)
                 else:
-                    group, node = event
-                    wishes[group] = _back(wishes[group], node)
+                    group, where = event
+                    wishes[group] = _back(wishes[group], where)
             yield now
 
     def _placed(
@@ -150,7 +156,9 @@ def _part(measured: int | None, stays: float) -> int | None:
     return None if measured is None else round(measured * stays)
 
 
-def _back(wish: Wish, node: str) -> Wish:
+def _back(wish: Wish, node: str | tuple[str, str]) -> Wish:
+    if not isinstance(node, str):
+        return replace(wish, avoid={where: why for where, why in wish.avoid.items() if where != node})
     crashes, unwell = (
         {name: why for name, why in each.items() if name != node} for each in (wish.crashes, wish.unwell)
     )

@@ -36,6 +36,8 @@ class Wish:
     """Node -> how anything with this launcher has failed there recently."""
     back_s: Mapping[str, float] = field(default_factory=dict)
     """Node -> in how many seconds ``crashes`` and ``unwell`` are over there, where that is known; "" is everywhere."""
+    avoid_s: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """(node, device uuid) -> in how many seconds ``avoid`` is over there."""
     doubted: frozenset[str] = frozenset()
     """Nodes that are taken last: they have failed recently, and nothing has been well there since."""
     trials: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)

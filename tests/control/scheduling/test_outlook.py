@@ -13,7 +13,7 @@ from footlights.control import stored
 from footlights.control.scheduling.outlook import History, Outlook, WaitingSession
 from footlights.store.launches.launch_rows import HeldSlots
 from tests.bench import waits
-from tests.control.harness import Control, gpu, seconds, version
+from tests.control.harness import Control, gpu, inventory, seconds, version
 from tests.scheduler.fleets import device, node, wish
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -131,6 +131,41 @@ async def test_what_was_measured_is_told(plane: Control) -> None:
 
     assert told == [pytest.approx(100 * number, rel=0.1) for number in (1, 2, 3)]
     assert float(explained["eta"].removesuffix("s")) == pytest.approx(400, rel=0.1)
+
+
+async def test_the_end_of_a_refusal_is_told(plane: Control) -> None:
+    """The device is offered to the session again after half a minute, of which ten seconds are over."""
+    agent = await plane.agent()
+    made = await plane.create()
+    await plane.place()
+    await agent.report(await agent.assignment(made.session_id), "REJECTED", reason="FOREIGN_PROCESS")
+    plane.clock.pass_s(10)
+    await plane.place()
+
+    queue = (await plane.get(made.session_id)).queue
+
+    assert [each.reason for each in queue.wait_reasons] == ["REFUSED"]
+    assert queue.estimated_wait_duration.seconds == 20
+
+
+async def test_the_end_of_a_quarantine_is_told(plane: Control) -> None:
+    """A device that came and went is taken again when it stays well: the first that waits is told so, and no other."""
+    agent = await plane.agent()
+    for _ in range(3):
+        lost = [node_pb2.Device.HealthReason(reason="GPU_IS_LOST", message="it fell off the bus")]
+        for reading in (gpu(health=node_pb2.Device.LOST, health_reasons=lost), gpu()):
+            await agent.say(inventory=inventory(reading))
+            await agent.settled()
+        plane.clock.pass_s(60)
+    made = await plane.create()
+    await plane.place()
+
+    queue = (await plane.get(made.session_id)).queue
+    explained = (await plane.rest("POST", "/stream:explain", json={"application": "fake"})).json()
+
+    assert [each.reason for each in queue.wait_reasons] == ["QUARANTINED"]
+    assert queue.estimated_wait_duration.seconds == 60
+    assert explained["eta"] is None, "of how long the one before it will keep the device nothing is known"
 
 
 def test_estimates_are_near_to_what_waits_become() -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from footlights.control.scheduling.views import TimeApart
     from footlights.control.signals import Signals
     from footlights.scheduler import LeaseEnd
     from footlights.store import Store, Transaction
@@ -87,7 +88,7 @@ class FleetCache:
         self._unreadable: dict[str, FleetNode] = {}
         self._written: list[SlotChoice] = []
         self._touched: set[str] = set()
-        self._quarantined: Mapping[tuple[str, str], str] = {}
+        self._quarantined: Mapping[tuple[str, str], TimeApart] = {}
         self.guard = Guard()
         """What is left alone after failures, as last looked at."""
         self._swept_at = self._guarded_at = self._read_at = -1e9
@@ -122,7 +123,7 @@ class FleetCache:
         now = self._clock()
         touched, self._touched = self._touched, set()
 
-        def read(tx: Transaction) -> tuple[list[FleetNode], dict[tuple[str, str], str], Guard]:
+        def read(tx: Transaction) -> tuple[list[FleetNode], dict[tuple[str, str], TimeApart], Guard]:
             found = fleet.members(tx, None if sweep else sorted(names)) if sweep or names else []
             if not look:
                 return found, dict(self._quarantined), self.guard

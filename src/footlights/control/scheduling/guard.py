@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from footlights.control.scheduling.views import TimeApart
 from footlights.lifecycle import BackoffPolicy, Failure, Fault, Retry, meaning
 from footlights.lifecycle.blocking import last_block
 from footlights.lifecycle.reasons import AT_ONCE, COUNTED, EVERYWHERE, SOON
@@ -167,10 +168,10 @@ class Guard:
                 return username, given
         return None
 
-    def devices(self) -> dict[tuple[str, str], str]:
-        """Return which devices are left alone, as (node, uuid), and why."""
+    def devices(self) -> dict[tuple[str, str], TimeApart]:
+        """Return which devices are left alone, as (node, uuid), why, and for how long."""
         return {
-            (scope.node, scope.device): hold.text
+            (scope.node, scope.device): TimeApart(hold.text, hold.left_s)
             for scope, hold in self.holds.items()
             if scope.node is not None and scope.device is not None and hold.left_s > 0
         }

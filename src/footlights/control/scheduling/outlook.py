@@ -158,7 +158,7 @@ def affected(index: Index, ends: Sequence[LeaseEnd], wishes: Iterable[Wish], *, 
     """
     names = {end.node for end in ends[:MOST_EVENTS]} | set(apart)
     for wish in wishes:
-        names |= wish.back_s.keys()
+        names |= wish.back_s.keys() | {node for node, _ in wish.avoid_s}
         if "" in wish.back_s:
             names |= set(index.fitting(wish, MOST_FITTING))
     return index.views(names)

@@ -64,6 +64,8 @@ class QueuePage:
     """Where the next page begins; None where this is the last."""
     avoid: Mapping[str, Avoid]
     """Session id -> the devices that refused it a moment ago, and why."""
+    avoid_s: Mapping[str, Mapping[tuple[str, str], float]]
+    """The same -> in how many seconds they are offered again."""
     lacking: Mapping[str, Attempt]
     """Session id -> its last launch, where its version lacked what it needs on every node that was tried."""
 
@@ -73,20 +75,28 @@ def read_page(tx: Transaction, after: QueuePlace | None, *, now: datetime) -> Qu
     page = session_rows.pending_page(tx, PAGE, after=after)
     attempts = launch_rows.attempts(tx, [row.session_id for row in page.sessions if row.launch_count])
     # A refusal of the future was stored before the clock was set back, and would be avoided until then.
-    avoid = _avoid([launch for launch in attempts if now - REFUSAL_TTL <= launch.ended_time <= now])
-    return QueuePage(page.sessions, page.following, avoid, _lacking(attempts))
+    recent = [launch for launch in attempts if now - REFUSAL_TTL <= launch.ended_time <= now]
+    avoid: dict[str, Avoid] = {}
+    avoid_s: dict[str, dict[tuple[str, str], float]] = {}
+    for launch, place in _refused(recent):
+        avoid.setdefault(launch.session_id, {})[place] = (
+            f"{launch.reason}: {launch.message}" if launch.message else launch.reason
+        )
+        avoid_s.setdefault(launch.session_id, {})[place] = (launch.ended_time + REFUSAL_TTL - now).total_seconds()
+    return QueuePage(page.sessions, page.following, avoid, avoid_s, _lacking(attempts))
 
 
 def read_all(tx: Transaction, *, now: datetime) -> QueuePage:
     """Read the whole queue."""
     page = read_page(tx, None, now=now)
-    rows, avoid, lacking = [*page.rows], {**page.avoid}, {**page.lacking}
+    rows, avoid, avoid_s, lacking = [*page.rows], {**page.avoid}, {**page.avoid_s}, {**page.lacking}
     while page.following is not None:
         page = read_page(tx, page.following, now=now)
         rows += page.rows
         avoid |= page.avoid
+        avoid_s |= page.avoid_s
         lacking |= page.lacking
-    return QueuePage(rows, None, avoid, lacking)
+    return QueuePage(rows, None, avoid, avoid_s, lacking)
 
 
 class Wishes:
@@ -108,14 +118,19 @@ class Wishes:
 
     def of_page(self, page: QueuePage, guard: Guard) -> list[WaitingSession]:
         """Return what the sessions of a page want, without those that cannot be read."""
+        return self.of_rows(page.rows, page, guard)
+
+    def of_rows(self, rows: Iterable[PendingSession], page: QueuePage, guard: Guard) -> list[WaitingSession]:
+        """Return what some sessions of a page want, without those that cannot be read."""
+        wanted: dict[object, Wish] = {}
         found = []
-        for row in page.rows:
-            avoid = page.avoid.get(row.session_id, {})
-            wish = self.of(row, avoid, guard)
+        for row in rows:
+            avoid, avoid_s = page.avoid.get(row.session_id, {}), page.avoid_s.get(row.session_id, {})
+            group = row.session_id if avoid else group_of(row, guard)
+            wish = wanted.get(group) or self.of(row, avoid, guard)
             if wish is not None:
-                found.append(
-                    WaitingSession(row.session_id, wish, row.session_id if avoid else group_of(row, guard), row.limits)
-                )
+                wanted[group] = replace(wish, avoid_s=avoid_s) if avoid_s else wish
+                found.append(WaitingSession(row.session_id, wanted[group], group, row.limits))
         return found
 
     def _parsed(self, row: PendingSession) -> application_pb2.Needs | None:
@@ -217,16 +232,8 @@ class QueuePass:
 
     def in_line(self, page: QueuePage, decisions: Iterable[Decision]) -> list[WaitingSession]:
         """Return those that wait in line for slots, of the page that was decided on last, in their order."""
-        wanted: dict[object, Wish] = {}
-        found = []
-        for row in (each.row for each in decisions if each.position and each.row.session_id not in self._failed):
-            avoid = page.avoid.get(row.session_id)
-            group = row.session_id if avoid else group_of(row, self._chooser.guard)
-            wish = wanted.get(group) or self._wishes.of(row, avoid or {}, self._chooser.guard)
-            if wish is not None:
-                wanted[group] = wish
-                found.append(WaitingSession(row.session_id, wish, group, row.limits))
-        return found
+        rows = (each.row for each in decisions if each.position and each.row.session_id not in self._failed)
+        return self._wishes.of_rows(rows, page, self._chooser.guard)
 
     def hopeless(self, page: QueuePage, decisions: Iterable[Decision]) -> list[tuple[PendingSession, Attempt]]:
         """Return the sessions of a page that no node is left for, because those that were tried lack what they need."""
@@ -325,16 +332,14 @@ def _is_doubtful(wish: Wish, guard: Guard) -> bool:
     return guard.is_doubtful((wish.application, wish.application_version), wish.username, wish.given)
 
 
-def _avoid(attempts: Iterable[Attempt]) -> dict[str, Avoid]:
-    avoid: dict[str, Avoid] = {}
+def _refused(attempts: Iterable[Attempt]) -> Iterator[tuple[Attempt, tuple[str, str]]]:
+    """Return the launches that keep their sessions away from a device, or with the empty device from a whole node."""
     for launch in attempts:
-        why = f"{launch.reason}: {launch.message}" if launch.message else launch.reason
         what = meaning(launch.reason)
         if launch.state == LaunchState.REJECTED or what.retry is Retry.ELSEWHERE:
             # Unless it is the device's, another node is tried, and not the next device of this one.
             device = launch.device if what.fault is Fault.DEVICE and what.retry is Retry.FREE else ""
-            avoid.setdefault(launch.session_id, {})[launch.node, device] = why
-    return avoid
+            yield launch, (launch.node, device)
 
 
 def _lacking(attempts: Iterable[Attempt]) -> dict[str, Attempt]:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from footlights.control.scheduling.views import TimeApart
 from footlights.lifecycle import BackoffPolicy, Block, Failure, blocked
 from footlights.lifecycle.reasons import DEVICE_HISTORY
 from footlights.protocol import times
@@ -65,12 +66,12 @@ class QuarantineSpan:
         return f"{self.what}, {self.failures} times"
 
 
-def load(tx: Transaction, *, now: datetime) -> dict[Key, str]:
+def load(tx: Transaction, *, now: datetime) -> dict[Key, TimeApart]:
     """Return (node, device uuid) -> why it is in quarantine and for how long, for those that are."""
     found = {}
     for key, group in groupby(device_history.events(tx, since=now - MEMORY), lambda event: (event.node, event.uuid)):
         if why := explain(list(group), now):
-            found[key] = why.text
+            found[key] = TimeApart(why.text, why.left_s)
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -34,7 +34,16 @@ _MEASURED: Final = (
 """The figures of a device that placement sees under the same names; one that is unset is not known."""
 
 
-def node_views(members: Iterable[FleetNode], quarantined: Mapping[tuple[str, str], str]) -> list[scheduler.NodeView]:
+class TimeApart(NamedTuple):
+    """Why a device is left alone, and for how long from now."""
+
+    text: str = ""
+    left_s: float | None = None
+
+
+def node_views(
+    members: Iterable[FleetNode], quarantined: Mapping[tuple[str, str], TimeApart]
+) -> list[scheduler.NodeView]:
     """Return nodes as placement sees them, without those that cannot be read: nothing is placed on these."""
     found = []
     for member in members:
@@ -43,7 +52,7 @@ def node_views(members: Iterable[FleetNode], quarantined: Mapping[tuple[str, str
     return found
 
 
-def node_view(member: FleetNode, quarantined: Mapping[tuple[str, str], str]) -> scheduler.NodeView:
+def node_view(member: FleetNode, quarantined: Mapping[tuple[str, str], TimeApart]) -> scheduler.NodeView:
     """Return a node as placement sees it; ``quarantined`` says why, by (node, device uuid).
 
     Raises DecodeError where its facts or a reading cannot be read.
@@ -64,7 +73,7 @@ def node_view(member: FleetNode, quarantined: Mapping[tuple[str, str], str]) -> 
             readings[uuid],
             frozenset(held.get(uuid, ())),
             kept.get(uuid, {}),
-            quarantined.get((member.node, uuid), ""),
+            quarantined.get((member.node, uuid), TimeApart()),
         )
         for uuid, slots, _ in member.devices
     )
@@ -115,7 +124,7 @@ def _device_view(
     reading: node_pb2.Device,
     leased: frozenset[int],
     shares: Mapping[int, scheduler.Share],
-    quarantine: str,
+    apart: TimeApart,
 ) -> scheduler.DeviceView:
     usable = not stored.is_sick(reading)
     measured: dict[str, Any] = {name: getattr(reading, name) for name in _MEASURED if reading.HasField(name)}
@@ -132,7 +141,8 @@ def _device_view(
         usable=usable,
         health_reason="" if usable else _health_reason(reading),
         foreign=_foreign(reading),
-        quarantine=quarantine,
+        quarantine=apart.text,
+        back_s=apart.left_s,
         parent=reading.parent_uuid,
     )
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from footlights.control.scheduling.guard import Guard
     from footlights.control.scheduling.pending import QueuePage
+    from footlights.control.scheduling.views import TimeApart
     from footlights.control.services.sessions.resolve import Resolved
     from footlights.store import Transaction
     from footlights.store.launches.launch_rows import HeldSlots
@@ -48,7 +49,7 @@ class FleetSnapshot:
     history: History
     held: Sequence[HeldSlots]
     guard: Guard
-    quarantined: Mapping[tuple[str, str], str]
+    quarantined: Mapping[tuple[str, str], TimeApart]
 
 
 def read(tx: Transaction, *, now: datetime) -> FleetSnapshot:
