@@ -271,6 +271,22 @@ def test_tls_is_on(installation: Rendered, monkeypatch: pytest.MonkeyPatch) -> N
     assert "https://" in installation.of("Pod")[0]["spec"]["containers"][0]["args"][0]
 
 
+def test_servers_ask_kubernetes_for_nothing_that_is_not_needed(helm: Helm) -> None:
+    """
+    Without agents of the chart no token is reviewed; with a certificate of yours as well, nothing is asked or mounted.
+    """
+    without = helm.render(CHART, settings=["agent.enabled=false"])
+    nothing = helm.render(CHART, settings=["agent.enabled=false", 'server.tls.existingSecret="a"'])
+
+    assert [rule["resources"] for role in without.of("Role", "ClusterRole") for rule in role["rules"]] == [
+        ["configmaps"]
+    ]
+    assert [each["metadata"]["name"] for each in without.of("ConfigMap")] == ["footlights-ca"]
+    assert nothing.of("Role", "ClusterRole", "RoleBinding", "ConfigMap") == []
+    mounted = {volume["name"] for pod in _pods(nothing) for volume in pod.get("volumes", ())}
+    assert "kubernetes" not in mounted
+
+
 def test_the_authority_is_where_servers_put_it(helm: Helm, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     The control plane's own authority is in a ConfigMap of the chart, which servers fill and may fill, agents wait for

@@ -104,6 +104,11 @@ configMap: {name: {{ include "footlights.fullname" . }}-ca, key: ca.crt}
 {{- end -}}
 {{- end -}}
 
+{{/* Whether servers call Kubernetes: for agents' pods, or to say what proves them; empty: no. */}}
+{{- define "footlights.callsKubernetes" -}}
+{{- if or .Values.agent.enabled (include "footlights.ca" . | fromYaml).configMap -}}yes{{- end -}}
+{{- end -}}
+
 {{/* Where the Services are reached: at their names, alone and with their namespace. */}}
 {{- define "footlights.serviceNames" -}}
 {{- range $service := list "http" "grpc" "hub" }}
