@@ -204,7 +204,8 @@ async def test_a_driver_that_hangs_at_the_agents_restart(
     await hub.until(lambda: any("0.2 s" in note for note in hub.inventories[-1].facts.notes))
     await hub.want(stopped(wanted))
     await hub.until(lambda: "unknown" in hub.reports["launch-1"].message)
-    await hub.until_state("launch-1", LaunchReport.EXITED)
+    over = await hub.until_state("launch-1", LaunchReport.EXITED)
+    assert "not known: the device driver has not answered" in over.message
     stop.set()
     await running
 

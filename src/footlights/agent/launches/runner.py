@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -53,6 +54,8 @@ class Runner:
         self._proof_delay = _POLL_S
         self._quick_until = 0.0
         self._driver_silent_since = math.inf
+        self._unproved = ""
+        """What could not be proved of its end, for its owner."""
         self._journal_error = ""
         self._splice: Splice | None = None
         self.observed = asyncio.Event()
@@ -265,7 +268,7 @@ class Runner:
             await self._ask_to_stop(kill=True)
         missing = await self._missing_proof()
         if not missing:
-            await self._finish(ending)
+            await self._finish(replace(ending, message=f"{ending.message} {self._unproved}".strip()))
             return
         self._enter_stopping()
         self._seen.say(missing)
@@ -290,6 +293,7 @@ class Runner:
             # Nobody is given the device while its driver does not answer, so nothing is lost by not knowing.
             if self._tools.clock.now() - self._driver_silent_since >= self._tools.driver_timeout_s:
                 self._log.warning("end_without_driver", problem=str(error), device=plan.device_uuid)
+                self._unproved = f"Whether its device is free of it is not known: {error}."
                 return ""
             return f"The application has exited; whether it still holds its device is unknown: {error}."
         self._driver_silent_since = math.inf
