@@ -162,7 +162,8 @@ async def test_unknown_device(around: Around) -> None:
     with pytest.raises(LaunchError, match="unresolvable CDI devices") as caught:
         await around.launcher.start(around.plan({}, device_kind="GPU", device_uuid="GPU-gone"), b"")
 
-    assert caught.value.reason == "CONTAINER_START_FAILED"
+    assert (caught.value.reason, caught.value.rejected) == ("DEVICE_UNRESOLVABLE", True)
+    assert "nvidia-ctk cdi generate" in caught.value.message
     assert around.engine.containers == {}
 
 

@@ -112,7 +112,6 @@ class Node(_message.Message):
         LAUNCHER_FIELD_NUMBER: _builtins.int
         APPLICATION_FIELD_NUMBER: _builtins.int
         APPLICATION_VERSION_FIELD_NUMBER: _builtins.int
-        USERNAME_FIELD_NUMBER: _builtins.int
         DEVICE_FIELD_NUMBER: _builtins.int
         FAILURE_COUNT_FIELD_NUMBER: _builtins.int
         UNTIL_TIME_FIELD_NUMBER: _builtins.int
@@ -129,8 +128,6 @@ class Node(_message.Message):
         """The application that it concerns; empty if it is about all."""
         application_version: _builtins.str
         """The version of `application`."""
-        username: _builtins.str
-        """The user whose sessions it concerns, with what they gave; empty if it is about all."""
         device: _builtins.str
         """The uuid of the device that it concerns; empty if it is about all."""
         failure_count: _builtins.int
@@ -149,7 +146,6 @@ class Node(_message.Message):
             launcher: _builtins.str = ...,
             application: _builtins.str = ...,
             application_version: _builtins.str = ...,
-            username: _builtins.str = ...,
             device: _builtins.str = ...,
             failure_count: _builtins.int = ...,
             until_time: _timestamp_pb2.Timestamp | None = ...,
@@ -157,7 +153,7 @@ class Node(_message.Message):
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["until_time", b"until_time"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "application_version", b"application_version", "device", b"device", "failure_count", b"failure_count", "launcher", b"launcher", "message", b"message", "reason", b"reason", "trying", b"trying", "until_time", b"until_time", "username", b"username"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["application", b"application", "application_version", b"application_version", "device", b"device", "failure_count", b"failure_count", "launcher", b"launcher", "message", b"message", "reason", b"reason", "trying", b"trying", "until_time", b"until_time"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

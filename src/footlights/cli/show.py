@@ -191,7 +191,6 @@ def _back_off(back_off: node_pb2.Node.BackOff) -> str:
     what = [
         f"launcher {back_off.launcher}" if back_off.launcher else "",
         " ".join(text for text in (back_off.application, back_off.application_version) if text),
-        f"for {back_off.username}" if back_off.username else "",
         f"device {back_off.device}" if back_off.device else "",
     ]
     when = "a session tries it now" if back_off.trying else f"tried again {moment(back_off.until_time)}"

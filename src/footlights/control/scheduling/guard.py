@@ -84,12 +84,12 @@ class Hold:
         """All of it in one line."""
         times = f"failed {self.failures} times in {self.span_s:.0f} s" if self.failures > 1 else "failed"
         following = "a session tries it now" if self.tried else f"next try in {self.left_s:.0f} s"
-        return f"{times}; {following}; last: {self.why}" if self.why else f"{times}; {following}"
+        return f"{times}; {following}; last: {self.why}"
 
     @property
     def why(self) -> str:
         """The last failure."""
-        return f"{self.reason}: {self.message or meaning(self.reason).says}" if self.reason else self.message
+        return f"{self.reason}: {self.message}" if self.reason else self.message
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,18 +196,21 @@ class Guard:
 
 
 def show(guard: Guard, nodes: Iterable[node_pb2.Node], *, now: datetime) -> None:
-    """Add to node messages what is left alone of them."""
+    """Add to node messages what is left alone of them: nothing that is one user's, except what the node lacks."""
     holds = guard.of_nodes()
     for message in nodes:
-        for scope, hold in holds.get(message.node, ())[:MOST_SHOWN]:
+        shown: dict[tuple[object, ...], tuple[Scope, Hold]] = {}
+        for scope, hold in holds.get(message.node, ()):
+            if scope.given is None or meaning(hold.reason).fault is Fault.PLACE:
+                shown.setdefault((hold.reason, scope.launcher, scope.version, scope.device), (scope, hold))
+        for scope, hold in list(shown.values())[:MOST_SHOWN]:
             application, version = scope.version or ("", "")
             message.back_offs.add(
                 reason=hold.reason,
-                message=hold.message or meaning(hold.reason).says,
+                message=meaning(hold.reason).says if scope.given is not None else hold.message,
                 launcher=scope.launcher or "",
                 application=application,
                 application_version=version,
-                username=scope.username or "",
                 device=scope.device or "",
                 failure_count=hold.failures,
                 until_time=times.timestamp(now + timedelta(seconds=hold.left_s)),
@@ -336,7 +339,10 @@ class _Evidence:
         tried = left == 0 and any(live.began >= last.ended for live in self._live if _concerns(scope, live))
         before = holds.get(scope)
         if before is None or (before.left_s, before.tried) < (left, tried):
-            holds[scope] = Hold(last.reason, last.message, block.failures, block.span_s, left, tried)
+            # What a user gave may be in the message: others are not told.
+            mine = scope.username is not None or not _may_be_given(last)
+            message = last.message if mine and last.message else meaning(last.reason).says
+            holds[scope] = Hold(last.reason, message, block.failures, block.span_s, left, tried)
 
     def _doubts(self, each: FailedStart, scope: Scope) -> bool:
         if self._age(each.ended) > DOUBTED_S or meaning(each.reason).retry is Retry.FREE:

@@ -69,7 +69,7 @@ function Node({ node, onChange }) {
     ${(node.notices ?? []).map(({ reason, message, time }) => html`<p class="node-note bad" key=${reason} data-testid="node-notice"><${Icon} name="warning" size=${14} />
       <span><code>${reason}</code> ${message}${time && html` <span class="faint"><${Ago} time=${time} /></span>`}</span></p>`)}
     ${(node.back_offs ?? []).map((off, index) => html`<p class="node-note bad" key=${index} data-testid="node-back-off"><${Icon} name="warning" size=${14} />
-      <span><code>${off.reason}</code> ${[off.launcher, off.application, off.application_version, off.username, off.device].filter(Boolean).join(" ")}: ${off.message}</span></p>`)}
+      <span><code>${off.reason}</code> ${[off.launcher, off.application, off.application_version, off.device].filter(Boolean).join(" ")}: ${off.message}</span></p>`)}
     ${(facts?.notes ?? []).map((note) => html`<p class="node-note" key=${note}><${Icon} name="info" size=${14} /> ${note}</p>`)}
     ${devices.length ? html`<div class="devices" role="list">${devices.map((device) => html`<${Device} key=${device.uuid} of=${device} />`)}</div>`
       : html`<p class="hint">It has no devices.</p>`}
