@@ -24,7 +24,13 @@ APPLICATION = """
 application: {application: pages}
 versions:
   - version: 1.0.0
-    command: [/usr/bin/python3, -m, http.server, "{http_port}"]
+    command:
+      - /bin/sh
+      - -c
+      - python3 -m http.server $1 & exec python3 -m http.server $2
+      - sh
+      - "{signal_port}"
+      - "{http_port}"
     systemd: {}
     readiness: {check: HTTP, path: /}
 releases: {default: 1.0.0}

@@ -100,10 +100,10 @@ class Judge:
         self.mark = f"hostile-agent-{mark}"
         self.secret = {name: f"SECRET_{name}_{secrets.token_hex(8)}" for name in ("neighbour", "loopback", "key")}
         first = setting.first_port
-        self.ports = [Ports(signal=port, media=port + 1, http=port + 2) for port in (first, first + 3)]
-        self.loopback_port = first + 6
-        self.unused_port = first + 7
-        self.private_port = first + 8
+        self.ports = [Ports(signal=port, media=port + 1, http=port + 2) for port in (first, first + 4)]
+        self.loopback_port = first + 8
+        self.unused_port = first + 9
+        self.private_port = first + 10
 
     async def run(self) -> Verdict:
         """Set everything up, attack, judge, and remove it all."""

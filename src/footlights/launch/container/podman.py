@@ -140,7 +140,7 @@ class PodmanEngine:
         """Make the container's own network: containers of one network would reach each other."""
         options = ("--opt", "isolate=true", "--disable-dns", "--subnet", subnet)
         code, _, complaint = await self._run("network", "create", *options, name)
-        _check(code == 0 or "already" in complaint, complaint)
+        _check(code == 0 or "already exists" in complaint, complaint)
         return name
 
     async def _must(self, *arguments: str, timeout_s: float | None = CALL_TIMEOUT_S) -> str:
