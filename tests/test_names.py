@@ -29,6 +29,7 @@ UNTYPED: Final = {
     "gateway/site.py": "what Starlette takes",
     "gateway/upstream/grpc.py": "grpc.aio publishes no type that its four kinds of calls share",
     "viewer/render/renderer.py": "panda3d has no types",
+    "viewer/scene/materials/materialx.py": "usd-core has no types",
     "viewer/scene/prims/deform.py": "usd-core has no types",
     "viewer/scene/stage.py": "usd-core has no types",
     "viewer/stream/media_port.py": "aioice has no types",

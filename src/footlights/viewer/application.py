@@ -119,7 +119,7 @@ async def _listen(runners: list[web.AppRunner], app: web.Application, hosts: set
 
 def _drawn_by(options: ViewerOptions) -> str:
     if options.renderer == "egl":
-        return "drawing with EGL, on whichever GPU it finds first"
+        return f"drawing with EGL, on {options.device_uuid or 'the first device'} if it is there"
     unused = f"; {options.device_uuid} is held but not used" if options.device_uuid.startswith(("GPU-", "MIG-")) else ""
     return f"drawing on the CPU{unused}"
 

@@ -167,7 +167,9 @@ class RenderLoop:
             from footlights.viewer.render.renderer import Renderer
 
             best = options.ssaa or SUPERSAMPLING[0]
-            self._renderer = Renderer(scene, options.width, options.height, best, options.renderer)
+            self._renderer = Renderer(
+                scene, options.width, options.height, best, options.renderer, device=options.device_uuid
+            )
             self._qualities = ladder(options.ssaa, self._renderer.triangles)
             self._step = 0
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from footlights.viewer.failure import FailureReason, ViewerFailure
 from footlights.viewer.render.detail import coarser
+from footlights.viewer.render.egl import device_index
 from footlights.viewer.render.studio import (
     build_backdrop,
     build_lights,
@@ -66,8 +67,12 @@ class Overlay:
 class Renderer:
     """A scene on an off-screen buffer. Raises ViewerFailure if no such buffer can be had."""
 
-    def __init__(self, scene: Scene, width: int, height: int, ssaa: float, backend: Backend = "auto") -> None:
+    def __init__(
+        self, scene: Scene, width: int, height: int, ssaa: float, backend: Backend = "auto", *, device: str = ""
+    ) -> None:
         core = _load_panda("software" if backend == "auto" else backend)
+        if backend == "egl" and (index := device_index(device)) is not None:
+            core.loadPrcFileData("footlights", f"egl-device-index {index}")
         self._core = core
         self._scene = scene
         self._size = (_even(width * ssaa), _even(height * ssaa))

@@ -42,14 +42,14 @@ def as_layer(content: bytes, resolve: Callable[[str], str]) -> Any:
     stage: Any = Usd.Stage.Open(layer)
     stage.SetDefaultPrim(stage.DefinePrim("/MaterialX"))
     UsdGeom.Scope.Define(stage, "/MaterialX/Materials")
-    document = _Document(root, stage, resolve)
+    document = _MaterialXReader(root, stage, resolve)
     for element in root:
         if element.tag == "surfacematerial":
             document.material(element)
     return layer
 
 
-class _Document:
+class _MaterialXReader:
     def __init__(self, root: Element, stage: Any, resolve: Callable[[str], str]) -> None:
         self._stage, self._resolve = stage, resolve
         self._prefix = root.get("fileprefix", "")
