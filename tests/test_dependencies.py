@@ -20,6 +20,9 @@ NOT_IMPORTED = {
 }
 """Dependencies that no module imports, with the reason."""
 
+OF_OTHERS = frozenset({"omni"})
+"""Modules of the applications that run some of our files: Kit's."""
+
 
 def declared() -> set[str]:
     """The names of all dependencies that users install: of the package and its extras, without `dev`."""
@@ -41,7 +44,7 @@ def imported() -> dict[str, str]:
                 names = [node.module]
             for name in names:
                 top = name.partition(".")[0]
-                if top not in sys.stdlib_module_names and top != "footlights":
+                if top not in sys.stdlib_module_names and top != "footlights" and top not in OF_OTHERS:
                     found[top] = str(file.relative_to(ROOT))
     return found
 

@@ -20,7 +20,7 @@ RUNBOOK = DEPLOY.parent / "docs" / "runbook.md"
 README = DEPLOY / "README.md"
 _NOT_OURS = {
     *("--no-deps", "--previous", "--clean", "--if-exists", "--dbname", "--now"),
-    *("--allowed-peer-ip", "--bind", "--iptables"),
+    *("--allowed-peer-ip", "--bind", "--iptables", "--namespace"),
 }
 """Options of other programs that the prose names."""
 

@@ -342,7 +342,7 @@ def test_a_file_that_is_no_database_is_one_clear_line(tmp_path: Path) -> None:
     """A damaged or foreign file is not overwritten."""
     (tmp_path / DATABASE_FILE).write_bytes(b"this is not a database, but long enough to be read as one" * 40)
 
-    with pytest.raises(errors.Unavailable, match="file is not a database"):
+    with pytest.raises(errors.FailedPrecondition, match="is damaged: file is not a database"):
         open_store(tmp_path)
 
     assert (tmp_path / DATABASE_FILE).read_bytes().startswith(b"this is not")

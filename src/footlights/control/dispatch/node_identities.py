@@ -82,8 +82,7 @@ class _Held:
 
     def __init__(self, link: AgentLink, shown: CertificateIdentity) -> None:
         self.epoch, self.enrollment = link.epoch, shown.enrollment
-        self.told = b""
-        """The authorities that it was told to trust, over this link."""
+        self._told = b""
         self._expire_time = shown.expire_time
         self._asked = -RENEWALS_S
 
@@ -96,7 +95,12 @@ class _Held:
 
     def renewed(self, expire_time: datetime, told: bytes) -> None:
         """Note until when its newest certificate is good, and what it was told to trust."""
-        self._expire_time, self.told = expire_time, told
+        self._expire_time, self._told = expire_time, told
+
+    def is_news(self, known: bytes) -> bool:
+        """Say whether it was not told over this link to trust these authorities, and count that as told."""
+        is_news, self._told = self._told != known, known
+        return is_news
 
     def is_over(self, enrollment: str | None, now: datetime) -> bool:
         """Say whether it is void: its node has another enrollment, or its time is over."""
@@ -236,8 +240,7 @@ class NodeIdentities:
     def _tell(self, link: AgentLink, held: _Held) -> None:
         """Tell a node whom to trust, where it was not told over this link; it renews for another authority."""
         known = self._issuer.authorities.certificates
-        if held.told != known:
-            held.told = known
+        if held.is_news(known):
             link.send_certificate(self.certificate(None))
 
     async def _wait(self, timeout_s: float) -> None:

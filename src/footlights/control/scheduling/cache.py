@@ -37,10 +37,18 @@ class SlotHold:
     choice: SlotChoice | None
     """None where nothing fits or nothing may be chosen."""
     waits: bool = False
-    """Set by who writes the session, where it got no slots."""
+    """Whether the session got no slots."""
     told: Mapping[str, Any] = field(default_factory=dict)
     """What the session is told of its wait, as its row keeps it; empty where that is not known yet."""
     confirmed: bool = False
+
+    def tell(self, place: Mapping[str, Any]) -> None:
+        """Set what the session is told of its wait."""
+        self.told = place
+
+    def wait(self, *, waits: bool) -> None:
+        """Say whether the session got no slots."""
+        self.waits = waits
 
     def confirm(self) -> None:
         """Say that the leases are in the store. Without it nothing is known, and the node is read again."""

@@ -100,7 +100,7 @@ class PlacementLoop:
 
         Nothing is chosen where another process places, where a session that waits already would be placed now, or where
         nothing fits: then it says what the session is told, without a pass. The body calls ``confirm`` once the leases
-        are in the store; without it they may be or not, and the node is read again. It sets ``waits`` where the session
+        are in the store; without it they may be or not, and the node is read again. It calls ``wait`` where the session
         got none.
         """
         known = self._work.held and self._cache.fresh
@@ -108,9 +108,9 @@ class PlacementLoop:
         may = known and not unserved and not self._ahead.come_first(self._cache, wish)
         with self._cache.holding([self._cache.place(wish) if may else None]) as [hold]:
             if unserved:
-                hold.told = place_of(0, None, unserved)
+                hold.tell(place_of(0, None, unserved))
             elif may and hold.choice is None:
-                hold.told = place_of(self._ahead.before(priority) + 1, None, self._cache.reasons(wish))
+                hold.tell(place_of(self._ahead.before(priority) + 1, None, self._cache.reasons(wish)))
             freed = self._cache.freed
             yield hold
             if hold.waits:

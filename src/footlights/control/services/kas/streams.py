@@ -65,7 +65,7 @@ class StreamSessionService:
             raise errors.NotFound(
                 f"The stream has ended: {ended}. {found.status_message}".strip(),
                 reason=errors.Reason.SESSION_NOT_FOUND,
-                metadata={"session_id": request.id},
+                metadata={"field": "id", "session_id": request.id},
             )
         return _stream(found)
 

@@ -106,7 +106,7 @@ class SessionCreator:
             made = await self._write(creation)
             if made.outcome is Outcome.PLACED:
                 hold.confirm()
-            hold.waits = made.outcome in (Outcome.WAITING, Outcome.DISPLACED)
+            hold.wait(waits=made.outcome in (Outcome.WAITING, Outcome.DISPLACED))
         if made.outcome is Outcome.KNOWN:
             return await self._replay(made.session, call)
         log.info(
