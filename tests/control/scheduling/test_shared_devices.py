@@ -81,13 +81,13 @@ def test_a_gpu_and_its_parts_are_one() -> None:
     assert shared.set_node(other, BORN + timedelta(1)) == set()
     assert shared.set_node(whole, BORN + timedelta(2)) == {"parts", "other"}
     assert given(shared, whole, parts, other) == [("parts", "MIG-1"), ("parts", "MIG-2"), ("other", "MIG-3")]
-    assert [text.partition(":")[0] for text in shared.notices("whole")] == [
+    assert [text.partition(":")[0] for _, text in shared.notices(["whole"])] == [
         "GPU GPU-0 is also reported by node other, parts"
     ]
     assert shared.remove_node("parts") == {"whole"}
     assert shared.remove_node("other") == {"whole"}
     assert given(shared, whole) == [("whole", "GPU-0")]
-    assert list(shared.notices("whole")) == []
+    assert list(shared.notices(["whole"])) == []
 
 
 def test_renderers_are_everybodys() -> None:

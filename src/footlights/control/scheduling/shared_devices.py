@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import replace
 from datetime import datetime  # noqa: TC003 - the members' types
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from footlights.scheduler import standing_refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from footlights.scheduler import DeviceView, NodeView
 
@@ -84,17 +85,22 @@ class SharedDevices:
         )
         return replace(view, devices=devices)
 
-    def notices(self, node: str) -> Iterator[str]:
-        """Say of which devices of a node others report the same, and which one gives each to sessions."""
-        for device in self._known.get(node, ()):
-            rivals = self._rivals(device)
+    def notices(self, nodes: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """Say of each node of which of its devices others report the same, and which one gives each to sessions."""
+        found: dict[str, tuple[Mapping[str, DeviceReport], list[str], str]] = {}
+        for node, device in ((name, device) for name in nodes for device in self._known.get(name, ())):
+            if device.uuid not in found:
+                rivals = self._rivals(device)
+                named = heapq.nsmallest(_MOST_NAMED + 1, rivals)
+                found[device.uuid] = rivals, named, self._giver(rivals) if len(rivals) > 1 else ""
+            rivals, named, giver = found[device.uuid]
             if len(rivals) > 1 and node in rivals:
-                others = ", ".join(sorted(rivals.keys() - {node})[:_MOST_NAMED])
+                others = ", ".join([name for name in named if name != node][:_MOST_NAMED])
                 yield (
-                    f"GPU {device.uuid} is also reported by node {others}: sessions get it on node "
-                    f"{self._giver(rivals)} only. "
+                    node,
+                    f"GPU {device.uuid} is also reported by node {others}: sessions get it on node {giver} only. "
                     "Run one agent on a machine, or give each its own GPUs. One that will not come back is removed by "
-                    "footlights nodes forget."
+                    "footlights nodes forget.",
                 )
 
     def _elsewhere(self, node: str, device: DeviceView) -> str:

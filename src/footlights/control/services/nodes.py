@@ -291,9 +291,9 @@ def _show_shared(tx: Transaction, messages: Sequence[node_pb2.Node], now: dateti
     for member in members:
         with contextlib.suppress(DecodeError):
             shared.set_node(views.node_view(member, {}), member.created_time)
-    for message in messages:
-        for text in shared.notices(message.node):
-            message.notices.add(reason=shared_devices.REASON, message=text, time=times.timestamp(now))
+    shown = {message.node: message for message in messages}
+    for node, text in shared.notices(shown):
+        shown[node].notices.add(reason=shared_devices.REASON, message=text, time=times.timestamp(now))
 
 
 def _fit(message: node_pb2.Node) -> None:
