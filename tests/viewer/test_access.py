@@ -10,6 +10,7 @@ import pytest
 from yarl import URL
 
 from footlights.viewer.access import HEADER, MEMBER, ROOTS_MEMBER, SessionFile, read_session_file
+from footlights.viewer.stream.whep import FRAGMENT
 from tests.launch import knocking
 from tests.viewer.stages import StageMaker
 from tests.viewer.viewer_process import ViewerProcess
@@ -81,8 +82,8 @@ async def test_both_ports_refuse_whoever_lacks_the_secret(tmp_path: Path, monkey
             shown = await knocking.proof(viewer.signal_port, SECRET, "PATCH", "/whep/guessed?x=%20a")
             name, _, value = shown.strip().partition(": ")
             target = URL(f"{viewer.whep}/guessed?x=%20a", encoded=True)
-            for wanted in (204, 401):
-                async with client.request("PATCH", target, headers={name: value}) as answer:
+            for wanted in (404, 401):
+                async with client.request("PATCH", target, headers={name: value, "Content-Type": FRAGMENT}) as answer:
                     assert answer.status == wanted
             for method, url, headers in requests[1:]:
                 async with client.request(method, url, headers={**headers, HEADER: SECRET}) as answer:
