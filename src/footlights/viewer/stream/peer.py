@@ -36,7 +36,8 @@ MIME_TYPES: dict[CodecName, str] = {"h264": "video/H264", "vp8": "video/VP8"}
 CONSTRAINED_BASELINE = "42e0"
 _H264_DEFAULTS = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"
 _UFRAG = re.compile(r"^a=ice-ufrag:(\S+)", re.MULTILINE)
-_H264 = re.compile(r"^a=rtpmap:(\d+) H264/90000\s*$", re.MULTILINE | re.IGNORECASE)
+_H264 = re.compile(r"a=rtpmap:(\d+) H264/90000\s*", re.IGNORECASE)
+_FMTP = re.compile(r"a=fmtp:(\d+) ")
 
 
 class OfferRefused(Exception):
@@ -234,13 +235,17 @@ def _compatible(ours: Any, theirs: Any) -> bool:
 def _with_h264_parameters(offer: str) -> str:
     """Add what players leave out of H.264: without it they mean packetization mode 0, and all of them take mode 1."""
     lines = offer.replace("\r\n", "\n").split("\n")
-    for payload in _H264.findall("\n".join(lines)):
-        at = next((k for k, line in enumerate(lines) if line.startswith(f"a=fmtp:{payload} ")), None)
-        if at is None:
-            at = next(k for k, line in enumerate(lines) if line.startswith(f"a=rtpmap:{payload} "))
-            lines.insert(at + 1, f"a=fmtp:{payload} {_H264_DEFAULTS}")
-        elif "packetization-mode" not in lines[at]:
-            lines[at] = f"{lines[at].rstrip('; ')};packetization-mode=1"
+    parameters: dict[str, int] = {}
+    for at, line in enumerate(lines):
+        if found := _FMTP.match(line):
+            parameters.setdefault(found[1], at)
+    for at, line in enumerate(lines):
+        if found := _H264.fullmatch(line):
+            given = parameters.get(found[1])
+            if given is None:
+                lines[at] = f"{line}\r\na=fmtp:{found[1]} {_H264_DEFAULTS}"
+            elif "packetization-mode" not in lines[given]:
+                lines[given] = f"{lines[given].rstrip('; ')};packetization-mode=1"
     return "\r\n".join(lines)
 
 
