@@ -90,5 +90,5 @@ class Picture:
 
         channel.on("message", received)
         hello = {"type": "hello", "title": "Theatre", "width": WIDTH, "height": HEIGHT, "triangles": 2, "stage": ""}
-        hello["left_out"] = [{"what": "Volume prims", "count": 3, "first": "/World/Smoke"}]
+        hello["left_out"] = [None, 7, {"what": {}}, {"what": "Volume prims", "count": 3, "first": "/World/Smoke"}]
         channel.send(json.dumps(hello))

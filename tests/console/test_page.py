@@ -583,4 +583,4 @@ def test_a_session_without_viewers_says_so(opened: Page, server: Server) -> None
     """
     start(opened, server, "usd-viewer")
 
-    expect(opened.get_by_test_id("viewers")).to_contain_text("Nobody looks at it now.")
+    expect(opened.get_by_test_id("viewers")).to_contain_text("Nobody is watching now.")

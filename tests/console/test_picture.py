@@ -69,7 +69,8 @@ def test_picture_plays_and_its_figures_are_shown(playing: Page, server: Server) 
 
 
 def test_what_is_not_shown_is_said(playing: Page) -> None:
-    """What the application leaves out of its content, as its hello counts it, is one small list over the picture."""
+    """What the application leaves out of its content, as its hello counts it, is one small list over the picture; what
+    is no such thing there breaks nothing."""
     said = playing.get_by_test_id("left-out")
     expect(said.locator("summary")).to_have_text(re.compile("1"))
     said.locator("summary").click()

@@ -9,6 +9,7 @@ import { Player } from "../../stream/player.js";
 import { Busy } from "../../ui/parts.js";
 
 const NOTICE_FOR = 4000;
+const MOST_LEFT_OUT = 50;
 const STILL_AFTER = 3;
 
 export function Picture({ session }) {
@@ -96,7 +97,7 @@ function Playing({ id }) {
     ${plays && ending && html`<${Ending} ...${ending} />`}
     ${notice && html`<span class="notice-chip" role="status">${notice}</span>`}
     <div class="picture-tools">
-      ${plays && Array.isArray(hello?.left_out) && hello.left_out.length > 0 && html`<${LeftOut} items=${hello.left_out} />`}
+      ${plays && Array.isArray(hello?.left_out) && html`<${LeftOut} items=${hello.left_out} />`}
       ${plays && figures && html`<${Stats} stats=${stats} />`}
       ${plays && html`<button class="tool touch-only" aria-pressed=${types} title="On-screen keyboard" aria-label="On-screen keyboard" onClick=${type}><${Icon} name="keyboard" /></button>
         <button class="tool" aria-pressed=${figures} title="Figures" aria-label="Figures" onClick=${() => setFigures(!figures)}><${Icon} name="gauge" /></button>
@@ -108,10 +109,12 @@ function Playing({ id }) {
 /** When the session ends, on this page's own clock, which no setting of the time moves; null where that is not said. */
 const endOf = ({ ends_in_seconds: left }) => (typeof left === "number" && left >= 0 ? performance.now() + left * 1000 : null);
 
-/** What of the application's content is not shown as authored, as it says in its hello. */
+/** What of the application's content is not shown as authored, as it says in its hello; what makes no sense there is passed over. */
 function LeftOut({ items }) {
-  const lines = items.map(({ what, count, first } = {}) => `${what}${count > 1 ? `: ${count}` : ""}${first ? ` (first: ${first})` : ""}`);
-  return html`<details class="left-out" data-testid="left-out"><summary title="Some content is not shown as authored"><${Icon} name="warning" /> ${items.length}</summary>
+  const kinds = items.filter((item) => typeof item?.what === "string").slice(0, MOST_LEFT_OUT);
+  if (!kinds.length) return null;
+  const lines = kinds.map(({ what, count, first }) => `${what}${count > 1 ? `: ${count}` : ""}${typeof first === "string" && first ? ` (first: ${first})` : ""}`);
+  return html`<details class="left-out" data-testid="left-out"><summary title="Some content is not shown as authored"><${Icon} name="warning" /> ${lines.length}</summary>
     <ul>${lines.map((line) => html`<li>${line}</li>`)}</ul></details>`;
 }
 

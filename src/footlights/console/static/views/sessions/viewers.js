@@ -1,4 +1,4 @@
-// Who looks at a session, and disconnecting them.
+// Who watches a session, and disconnecting them.
 import { call, may, sessionPath } from "../../api/api.js";
 import { html, useState } from "../../ui/html.js";
 import { count, shortId } from "../../ui/format.js";
@@ -19,7 +19,7 @@ export function Viewers({ session }) {
   return html`<section class="card" data-testid="viewers"><h2>Viewers</h2>
     <${Loaded} of=${viewers} rows=${1}>${({ items }) => {
       const here = items.filter(({ state }) => state === "CONNECTED");
-      if (!here.length) return html`<p class="hint">Nobody looks at it now.</p>`;
+      if (!here.length) return html`<p class="hint">Nobody is watching now.</p>`;
       return html`<ul class="viewers">${here.slice(0, SHOWN).map((viewer) => html`<${Row} key=${viewer.viewer_id} viewer=${viewer} onDisconnect=${() => setAsking(viewer)} />`)}</ul>
         ${here.length > SHOWN && html`<p class="hint">${count(here.length - SHOWN, "more viewer")}: footlights sessions viewers.</p>`}`;
     }}</${Loaded}>
@@ -29,7 +29,7 @@ export function Viewers({ session }) {
 
 const Row = ({ viewer, onDisconnect }) => html`<li data-testid="viewer">
   <span><strong>${viewer.subject}</strong> <code title=${viewer.viewer_id}>${shortId(viewer.viewer_id)}</code>
-    <span class="under">came <${Ago} time=${viewer.connected_time} /></span></span>
+    <span class="under">joined <${Ago} time=${viewer.connected_time} /></span></span>
   ${may("sessions.connect") && html`<button class="button small danger" onClick=${onDisconnect} data-testid="disconnect-viewer">Disconnect</button>`}</li>`;
 
 function Disconnect({ session, viewer, onClose, onDone }) {
