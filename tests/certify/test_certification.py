@@ -101,6 +101,26 @@ def test_each_misbehaviour_is_a_line(recipe: Any) -> None:
     assert all(line["fix"] for line in json.loads(result.stdout) if line["verdict"] in ("FAIL", "WARN"))
 
 
+def test_no_output_of_an_application_is_obeyed_by_the_terminal(tmp_path: Path) -> None:
+    """What it says at its end is shown, with its escape sequences as text, also to programs."""
+    program = tmp_path / "says.py"
+    program.write_text("print('\\x1b[2Jred\\x9b2J\\u202e')")
+    version = {
+        "version": "1.0.0", "command": [sys.executable, str(program)], "signaling": {"whep_path": "/whep"},
+        "readiness": {"check": "HTTP"},
+    }  # fmt: skip
+    file = tmp_path / "application.yaml"
+    file.write_text(yaml.safe_dump({"application": {"application": "tried"}, "versions": [version]}))
+
+    shown = CliRunner().invoke(app, ["apps", "test", str(file), "--devices", "software"], color=True)
+    for_programs = tried(file, "-o", "json")
+
+    assert shown.exit_code == for_programs.exit_code == 1
+    assert "\\x1b[2Jred\\x9b2J\\u202e" in shown.stdout
+    assert for_programs.stdout.isascii()
+    assert "\x1b[2Jred\x9b2J\u202e" in json.loads(for_programs.stdout)[1]["detail"]
+
+
 def test_one_that_signals_by_websocket_is_watched_by_it(recipe: Any) -> None:
     """Through the agent, which checks the launch's secret for it."""
     found = verdicts(tried(recipe("websocket", signaling={"websocket_path": "/sign_in"}), "-o", "json"))

@@ -45,6 +45,7 @@ def test_the_version_of_the_default_release_is_tried(file: Path) -> None:
         (["--version", "2.0.0", "--argument", "frames=many"], "'many' is not a number"),
         (["--version", "2.0.0", "--first-port", "80"], "--first-port: 80..29999 is not a range"),
         (["--devices", "fake:none.json", "--version", "2.0.0"], "none.json"),
+        (["--output", "yaml"], "--output: this is printed as table or json (got yaml)"),
     ],
 )
 def test_a_wrong_option_is_named(file: Path, options: list[str], says: str) -> None:

@@ -304,7 +304,7 @@ def test_no_text_of_others_is_obeyed_by_the_terminal(run: Run, standin: Standin)
         for form in ("table", "json", "yaml", "name"):
             done = run("sessions", *arguments, "-o", form)
             text = done.stdout + done.stderr
-            assert not any(each in text for each in "\x1b\x07\x9b"), (arguments, form, text)
+            assert not any(each in text for each in "\x1b\x07\x9b\u202e"), (arguments, form, text)
             if form == "table":
                 assert "\\x1b]0;owned\\x07\\x9b2J\\u202e[/red]" in text
 

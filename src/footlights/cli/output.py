@@ -22,7 +22,7 @@ _WIDTH: Final = 10_000
 """Tables are never cut to the terminal's width: cut text cannot be copied."""
 
 _OBEYED: Final = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""What a terminal may obey that JSON does not escape."""
+"""What a terminal may obey that JSON and YAML do not escape."""
 
 _STYLES: Final = {
     **dict.fromkeys(("READY", "ACTIVE", "OK", "FITS"), "green"),
@@ -52,9 +52,7 @@ def emit(
     if output is Output.JSON:
         typer.echo(_json(message, indent=2))
     elif output is Output.YAML:
-        import yaml
-
-        typer.echo(yaml.safe_dump(plain(message), sort_keys=False, allow_unicode=True), nl=False)
+        typer.echo(_yaml(plain(message)), nl=False)
     else:
         for line in map(visible, names) if output is Output.NAME else table:
             typer.echo(line)
@@ -89,6 +87,14 @@ def _json(message: Message, **form: Any) -> str:
     """Return a message as JSON that people can read and no terminal obeys."""
     text = json.dumps(plain(message), ensure_ascii=False, **form)
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _yaml(values: Any) -> str:
+    """Return the same as YAML."""
+    import yaml
+
+    text = str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    return yaml.safe_dump(values, sort_keys=False) if _OBEYED.search(text) else text
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str = "") -> list[str]:

@@ -21,6 +21,7 @@ from footlights.cli.durations import duration
 from footlights.cli.exits import Failed, exiting
 from footlights.cli.output import Output
 from footlights.errors import InvalidArgument
+from footlights.protocol.output import visible
 
 if TYPE_CHECKING:
     from footlights.certify.findings import Finding
@@ -97,9 +98,11 @@ def _test(**given: Any) -> None:
     """
     with exiting():
         own = {name: given.pop(name) for name in _OWN}
+        if own["output"] not in (Output.TABLE, Output.JSON):
+            raise InvalidArgument("--output", f"this is printed as table or json (got {own['output'].value}).")
         findings = asyncio.run(_certify(own, given))
         if own["output"] is Output.JSON:
-            typer.echo(json.dumps([finding.to_json() for finding in findings], indent=2, ensure_ascii=False))
+            typer.echo(json.dumps([finding.to_json() for finding in findings], indent=2))
         counts = Counter(finding.verdict.value for finding in findings)
         if counts["FAIL"]:
             raise Failed(f"{counts['FAIL']} of {len(findings)} lines failed.")
@@ -151,6 +154,6 @@ def _value(text: str) -> object:
 
 def _print(finding: Finding) -> None:
     verdict = typer.style(finding.verdict.value, fg=_COLOURS.get(finding.verdict.value))
-    typer.echo(f"{verdict}  {finding.check:<14}  {finding.detail}")
+    typer.echo(f"{verdict}  {finding.check:<14}  {visible(finding.detail)}")
     if finding.fix:
-        typer.echo(f"{'':<22}{finding.fix}")
+        typer.echo(f"{'':<22}{visible(finding.fix)}")
