@@ -81,6 +81,25 @@ async def test_a_disconnected_viewer_may_still_end_its_own_resource(door: Door, 
     assert (patched.status_code, deleted.status_code) == (403, 200)
 
 
+async def test_a_viewer_whose_grant_has_expired_learns_that_it_was_disconnected(
+    door: Door, client: httpx2.AsyncClient
+) -> None:
+    """By a PATCH, as the console asks before it comes back by itself; one that was not has its PATCH passed on."""
+    mine, other = door.grant(), door.grant()
+    made = [(await offer(client, grant)).headers["location"] for grant in (mine, other)]
+    door.targets["s1"] = door.target(is_known=True)
+    door.register.gone = {viewer_of(door, mine)}
+    door.pass_time(3600)
+
+    told = await client.patch(made[0], headers=bearer(mine))
+    passed_on = await client.patch(made[1], headers=bearer(other))
+    of_another = await client.patch(made[0], headers=bearer(other))
+
+    assert (told.status_code, reason(told)) == (403, "VIEWER_DISCONNECTED")
+    assert passed_on.status_code == 204
+    assert (of_another.status_code, reason(of_another)) == (401, "GRANT_EXPIRED")
+
+
 async def test_a_viewer_that_cannot_be_noted_is_not_let_in(
     door: Door, client: httpx2.AsyncClient, application: Application
 ) -> None:

@@ -88,21 +88,23 @@ class WhepProxy:
         *,
         resources_at: str,
     ) -> Answer:
-        """Pass on a PATCH or DELETE of what an offer made. A grant may DELETE its own also after it expired.
+        """Pass on a PATCH or DELETE of what an offer made. For what was made with it a grant may have expired.
 
         Raises:
             FrontDoorError: the request is refused, or cannot be passed on.
         """
         method: str = scope["method"]
         ending = method == "DELETE"
-        grant = self._checks.admit(credentials.grant, session_id, also_expired=ending)
+        grant = self._checks.admit(credentials.grant, session_id, also_expired=True)
         with self._places.hold(grant):
             target = await self._checks.find(session_id, grant, also_removed=ending)
+            if not ending:
+                self._checks.require_entrance(credentials.grant, session_id, target)
             try:
                 found = self._resources.read(session_id, target.whep_path, resource)
             except NotFound as error:
                 raise FrontDoorError(error) from None
-            if ending and found.nonce != grant.nonce:
+            if found.nonce != grant.nonce:
                 self._checks.admit(credentials.grant, session_id)
             state = known(SessionState, target.state)
             if ending and (not target.signal_port or (state is not None and state.is_over)):
