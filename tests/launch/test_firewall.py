@@ -53,7 +53,8 @@ print(*[where for where in sys.argv[1:] if reached(where)], flush=True)
 """
 CONTAINER = f"""
 import subprocess, sys
-server = subprocess.Popen([sys.executable, "-I", "-c", {SERVE!r}, sys.argv[1]])
+for port in int(sys.argv[1]), int(sys.argv[1]) + 2:
+    server = subprocess.Popen([sys.executable, "-I", "-c", {SERVE!r}, str(port)])
 subprocess.run([sys.executable, "-I", "-c", {TRY!r}, *sys.argv[2:]])
 try:
     print(*["v6:" + line.split()[-1] for line in open("/proc/net/if_inet6")], flush=True)
@@ -166,7 +167,8 @@ async def launcher(real: RealEngine, root: Path) -> AsyncIterator[ContainerLaunc
 async def test_what_a_container_reaches(launcher: ContainerLauncher, root: Path, tmp_path: Path) -> None:
     """With the rules: neither a cloud's credentials, nor denied networks, nor the node, nor another session.
 
-    What the operator allows, and everything else, is reached; and so is the container, by viewers and the agent.
+    What the operator allows, and everything else, is reached; and so is the container, by viewers and the agent, but by
+    nobody past the ports that are published, who routes to its own addresses by way of the node.
     """
     with cable(NODE, VIEWER, CREDENTIALS, PRIVATE, NEAR) as there:
         servers = [serve(80, there), serve(8000)]
@@ -174,7 +176,7 @@ async def test_what_a_container_reaches(launcher: ContainerLauncher, root: Path,
         hidden = [f"{CREDENTIALS}:80", f"{PRIVATE}:80", f"{NODE}:8000"]
         gateways = ["10.213.252.1:8000", f"{first_address()}:8000"]
         try:
-            first = await reached(launcher, root, public, allowed, *hidden)
+            first = await reached(launcher, root, public, allowed, *hidden, past=there)
             assert first == {public, allowed, *hidden}, "what is not filtered is reached"
 
             firewall.load(SETTINGS, noted=tmp_path / "noted")
@@ -185,8 +187,17 @@ async def test_what_a_container_reaches(launcher: ContainerLauncher, root: Path,
                 stop(server)
 
 
-async def reached(launcher: ContainerLauncher, root: Path, *where: str, there: tuple[str, ...] = ()) -> set[str]:
-    """Run a container that tries, beside another one; with ``there`` it must be reached itself meanwhile."""
+async def reached(
+    launcher: ContainerLauncher,
+    root: Path,
+    *where: str,
+    there: tuple[str, ...] = (),
+    past: tuple[str, ...] = (),
+) -> set[str]:
+    """Run a container that tries, beside another one.
+
+    With ``there`` it must be reached itself meanwhile, and not past its published ports; with ``past`` so too.
+    """
     plan = plan_of(root, PORTS, *where)
     await launcher.start(plan, b"{}")
     try:
@@ -194,6 +205,9 @@ async def reached(launcher: ContainerLauncher, root: Path, *where: str, there: t
         if there:
             assert await asyncio.to_thread(tried, there, f"{NODE}:{PORTS.signal}") == [f"{NODE}:{PORTS.signal}"]
             assert await asyncio.to_thread(tried, (), f"127.0.0.1:{PORTS.signal}")
+            assert not await asyncio.to_thread(tried, there, *own_addresses())
+        if past:
+            assert len(await asyncio.to_thread(tried, past, *own_addresses())) == 2
     finally:
         await launcher.stop(plan, kill=True)
         await ended(launcher, plan)
@@ -214,6 +228,16 @@ def first_address() -> str:
     network = firewall.part_of("10.213.0.0/16", (PORTS.signal - 1024) // 4)
     head, _, last = network.removesuffix("/30").rpartition(".")
     return f"{head}.{int(last) + 1}"
+
+
+def own_addresses() -> list[str]:
+    """Return the ports of a container with `PORTS` at the addresses that it may have: Docker's, or podman's."""
+    head, _, gateway = first_address().rpartition(".")
+    return [
+        f"{host}:{port}"
+        for host in ("10.213.252.2", f"{head}.{int(gateway) + 1}")
+        for port in (PORTS.signal, PORTS.http)
+    ]
 
 
 def serve(port: int, there: tuple[str, ...] = ()) -> subprocess.Popen[str]:

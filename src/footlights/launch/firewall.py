@@ -6,6 +6,8 @@ What it drops
     * From containers with a network of their own: what begins a connection to the node itself (name servers excepted),
       to another container, to link-local addresses, where clouds keep credentials, and to networks that the operator
       denies. Answers to whoever connected to a container pass.
+    * To such containers: whatever was not sent to a published port of the node. A neighbour who routes to their own
+      addresses by way of the node would pass engines, also to ports that are published on loopback alone.
 
 The rules depend on the settings alone, so they are loaded once, by root, before the agent: ``footlights firewall
 --load``, in its unit. The agent itself may not look at them; it compares what was loaded with what it would load, and
@@ -94,8 +96,9 @@ table inet footlights {{
     }}
     chain forward {{
         type filter hook forward priority -10; policy accept;
-        ip saddr != {pool} accept
         ct state established,related accept
+        ip daddr {pool} ct status & dnat == 0 drop
+        ip saddr != {pool} accept
         ip saddr {pool} ip daddr {pool} drop{allowed}
         ip saddr {pool} ip daddr {{ {denied} }} drop
     }}
