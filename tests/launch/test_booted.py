@@ -5,10 +5,13 @@ That nothing leaves a unit is shown by ``tests/hostile/test_systemd.py``.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import secrets
 import signal
-from collections.abc import AsyncIterator
+import subprocess
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -16,11 +19,12 @@ from typing import cast
 import pytest
 from footlights.v1.application_pb2 import Systemd, Version
 
+from footlights.launch import firewall
 from footlights.launch.caches import CacheStore
-from footlights.launch.launcher import Launcher, LaunchError, LaunchPlan, Phase, Status
+from footlights.launch.launcher import Launcher, LaunchError, LaunchPlan, Phase, Ports, Status
 from footlights.launch.launchers import SYSTEMD
 from footlights.launch.systemd import unit
-from tests.launch.plans import command, make_plan, script
+from tests.launch.plans import PORTS, command, make_plan, script
 from tests.launch.waiting import ended, logged, until
 from tests.machine.launcher import make
 from tests.machine.machine import Machine
@@ -33,6 +37,19 @@ ASK = (
     "import socket, sys; s = socket.create_connection(('127.0.0.1', int(sys.argv[1])), 3, (sys.argv[2], 0)); "
     "s.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n'); print(s.recv(99).split()[1].decode())"
 )
+
+REACH = """
+import socket, sys
+port, answered, own = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+for source in (None, (answered, own), ("127.0.0.1", own)):
+    for target in (answered, "127.0.0.1"):
+        try:
+            with socket.create_connection((target, port), 2, source):
+                print("reached", target, "from", source)
+        except OSError as error:
+            print(target, "from", source, error)
+"""
+"""Tries to connect to a port of another session, by all of the loopback network that is not closed to units."""
 
 
 @dataclass
@@ -56,6 +73,19 @@ class Booted:
         await launcher.start(plan, b'{"key": "secret"}')
         return launcher, plan
 
+    def ask(self, port: str, source: str = SYSTEMD.asked_from) -> str:
+        """Ask an application for its root, as the agent does; return the status, or what went wrong."""
+        return self.machine.run("sh", "-c", 'python3 -c "$@" 2>&1 || true', "sh", ASK, port, source)
+
+    @contextlib.contextmanager
+    def filtered(self) -> Iterator[None]:
+        """Have the packet filter loaded for the length of the block, by this machine's nft."""
+        nft = ["nsenter", f"--net=/proc/{self.machine.leader}/ns/net", "--", "nft"]
+        text = firewall.rules(firewall.FirewallSettings(first_port=PORTS.signal, last_port=PORTS.signal + 99))
+        subprocess.run([*nft, "-f", "-"], input=text, text=True, check=True)
+        yield
+        subprocess.run([*nft, "delete", "table", "inet", "footlights"], check=True)
+
 
 @pytest.fixture
 async def booted(machine: Machine) -> AsyncIterator[Booted]:
@@ -72,6 +102,13 @@ async def booted(machine: Machine) -> AsyncIterator[Booted]:
 def unit_of(text: str, **members: object) -> Version:
     version = script(text)
     version.systemd.CopyFrom(Systemd(**{"memory_bytes": 128 << 20, "disk_bytes": 8 << 20, **members}))  # type: ignore[arg-type]
+    return version
+
+
+def serving() -> Version:
+    """A version that answers on its HTTP port, at every address."""
+    version = unit_of("true")
+    version.command[:] = ["/usr/bin/python3", "-m", "http.server", "--directory", "/usr/share/doc", "{http_port}"]
     return version
 
 
@@ -241,25 +278,36 @@ async def test_it_gets_its_own_device_alone(booted: Booted) -> None:
 
 async def test_it_is_reached_by_the_agent_alone(booted: Booted) -> None:
     """On the node it answers the address that the agent asks from; loopback's other addresses get no answer."""
-    version = unit_of("true")
-    version.command[:] = [
-        "/bin/sh",
-        "-c",
-        "exec python3 -m http.server --directory /usr/share/doc $1",
-        "sh",
-        "{http_port}",
-    ]
-    launcher, plan = await booted.start(version)
+    launcher, plan = await booted.start(serving())
     port = str(plan.ports.http)
 
-    async def asked() -> str:
-        return booted.machine.run(
-            "sh", "-c", 'python3 -c "$1" "$2" "$3" 2>&1 || true', "sh", ASK, port, SYSTEMD.asked_from
-        )
-
-    assert await until(asked, lambda said: said == "200\n") == "200\n"
-    other = booted.machine.run("sh", "-c", 'python3 -c "$1" "$2" "$3" 2>&1 || true', "sh", ASK, port, "127.0.0.1")
+    assert await until(lambda: asyncio.to_thread(booted.ask, port), lambda said: said == "200\n") == "200\n"
+    other = booted.ask(port, "127.0.0.1")
     assert "TimeoutError" in other or "timed out" in other
+    await over(launcher, plan)
+
+
+async def test_it_is_not_reached_by_another_session(booted: Booted) -> None:
+    """With the packet filter the address that the agent asks from, and that applications answer, leads none to another.
+
+    Without it one does that takes the address for its own.
+    """
+    launcher, plan = await booted.start(serving())
+    port = str(plan.ports.http)
+    assert await until(lambda: asyncio.to_thread(booted.ask, port), lambda said: said == "200\n") == "200\n"
+    other = unit_of("true")
+    other.command[:] = ["/usr/bin/python3", "-c", REACH, port, SYSTEMD.asked_from, "{signal_port}"]
+
+    async def reached() -> list[str]:
+        ports = Ports(signal=PORTS.signal + 4, media=PORTS.media + 4, http=PORTS.http + 4)
+        trying, tried = await booted.start(other, ports=ports)
+        await ended(trying, tried)
+        return [line for line in (await trying.log(tried)).lines if line.startswith("reached")]
+
+    assert await reached()
+    with booted.filtered():
+        assert await reached() == []
+        assert booted.ask(port) == "200\n"
     await over(launcher, plan)
 
 

@@ -3,6 +3,8 @@
 What it drops
     * To an application's ports that only the agent asks: those of readiness, and of signalling where the agent checks
       who comes in front of it. They are reached over the node's loopback alone, wherever an application listens.
+    * To the address that units of systemd answer, of the loopback network (``LauncherTraits.asked_from``): whatever
+      begins a connection. Units may send to it, so one could take it for its own and reach what another listens on.
     * From containers with a network of their own: what begins a connection to the node itself (name servers excepted),
       to another container, to link-local addresses, where clouds keep credentials, and to networks that the operator
       denies. Answers to whoever connected to a container pass.
@@ -26,6 +28,7 @@ from typing import TYPE_CHECKING, Final
 
 from footlights.errors import FailedPrecondition, InvalidArgument, LocalReason
 from footlights.launch.launcher import PORTS_OF_A_LAUNCH
+from footlights.launch.launchers import SYSTEMD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,6 +90,7 @@ table inet footlights {{
     }}
     chain input {{
         type filter hook input priority -10; policy accept;
+        ip daddr {SYSTEMD.asked_from} ct state new drop
         tcp dport @inner ip daddr != 127.0.0.0/8 drop
         tcp dport @inner ip6 daddr != ::1 drop
         ip saddr != {pool} accept

@@ -8,7 +8,8 @@ What an application sees
 What it reaches
     It listens on the ports of its launch only. It reaches neither the node's loopback, nor link-local addresses (where
     clouds keep credentials), nor the networks that the node's operator denies, nor a Unix socket. Its own ports are
-    reached from elsewhere, and over the node's loopback from one address (``LauncherTraits.asked_from``).
+    reached from elsewhere, and over the node's loopback from one address (``LauncherTraits.asked_from``). That nothing
+    but the agent begins a connection by that address, the node's packet filter (`firewall`) sees to.
 """
 
 from __future__ import annotations
