@@ -43,12 +43,13 @@ def make(directory: Path) -> None:
 
 
 def link(place: Path, target: str) -> None:
-    """Put a link into it, and make the directories above. Raises OSError."""
+    """Put a link into it, in the place of what was made for every launch, and make the directories above.
+
+    Raises OSError.
+    """
     for folder in reversed(place.parents):
         folder.mkdir(mode=0o700, exist_ok=True)
-    if place.is_dir() and not place.is_symlink():
-        place.rmdir()  # one that was made for every launch
-    place.unlink(missing_ok=True)
+    remove(place)
     place.symlink_to(target)
 
 
