@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import secrets
 import signal
 import subprocess
@@ -225,7 +226,7 @@ async def test_it_reads_what_is_kept_for_its_version(booted: Booted) -> None:
     version = unit_of(text)
     version.application, version.cache_paths[:] = "kit", ["~/.cache/ov"]
     store = CacheStore(booted.root.parent / "caches")
-    store.take(version, str(booted.allowed / "warm"), "/home", most_bytes=1 << 20)
+    store.take(version, str(booted.allowed / "warm"), "/home", owner=os.geteuid(), most_bytes=1 << 20)
 
     launcher, plan = await booted.start(version)
     status = await ended(launcher, plan)

@@ -22,6 +22,7 @@ from tests.launch.standin_engine import StandinEngine, serve
 from tests.launch.waiting import ended
 
 MOST = 1 << 20
+OWNER = os.geteuid()
 
 
 def version(text: str = "true", *paths: str) -> Version:
@@ -37,7 +38,7 @@ def store(tmp_path: Path) -> CacheStore:
     (home / ".cache" / "ov" / "deep").mkdir(parents=True, mode=0o700)
     (home / ".cache" / "ov" / "deep" / "shader").write_text("compiled")
     made = CacheStore(tmp_path / "caches")
-    made.take(version(), str(tmp_path / "warm"), "/home", most_bytes=MOST)
+    made.take(version(), str(tmp_path / "warm"), "/home", owner=OWNER, most_bytes=MOST)
     return made
 
 
@@ -86,21 +87,36 @@ def test_nothing_outside_is_taken(tmp_path: Path) -> None:
     store = CacheStore(tmp_path / "caches")
 
     with pytest.raises(OSError, match="symbolic links"):
-        store.take(version(), str(tmp_path / "root"), "/home", most_bytes=MOST)
+        store.take(version(), str(tmp_path / "root"), "/home", owner=OWNER, most_bytes=MOST)
     (tmp_path / "root/home/.nv").unlink()
-    store.take(version(), str(tmp_path / "root"), "/home", most_bytes=MOST)
+    store.take(version(), str(tmp_path / "root"), "/home", owner=OWNER, most_bytes=MOST)
 
     found = {path.name for path in (tmp_path / "caches").rglob("*")}
     assert "plain" in found
     assert not found & {"link", "key", "pipe", ".nv"}
 
 
+@pytest.mark.skipif(OWNER != 0, reason="gives a file away")
+def test_only_what_is_the_sessions_is_taken(tmp_path: Path) -> None:
+    """A version may say that its home is where others keep what only they, and the operator, may read."""
+    home = tmp_path / "root/srv/others"
+    (home / ".nv").mkdir(parents=True)
+    for name, owner in (("key", 0), ("own", 1234)):
+        (home / ".nv" / name).write_text(name)
+        (home / ".nv" / name).chmod(0o600)
+        os.chown(home / ".nv" / name, owner, -1)
+
+    CacheStore(tmp_path / "caches").take(version(), str(tmp_path / "root"), "/srv/others", owner=1234, most_bytes=MOST)
+
+    assert [path.name for path in (tmp_path / "caches").rglob("*") if path.is_file()] == ["own"]
+
+
 def test_a_filling_that_fails_changes_nothing(store: CacheStore, tmp_path: Path) -> None:
     """Too much, or nothing: what was kept stays, and no draft is left."""
     with pytest.raises(CacheError, match="more than 4 bytes"):
-        store.take(version(), str(tmp_path / "warm"), "/home", most_bytes=4)
-    with pytest.raises(CacheError, match="nothing is in"):
-        store.take(version("true", "~/none"), str(tmp_path / "warm"), "/home", most_bytes=MOST)
+        store.take(version(), str(tmp_path / "warm"), "/home", owner=OWNER, most_bytes=4)
+    with pytest.raises(CacheError, match="nothing of its own is in"):
+        store.take(version("true", "~/none"), str(tmp_path / "warm"), "/home", owner=OWNER, most_bytes=MOST)
     assert [path.name for path in (tmp_path / "caches" / "kit@1.0.0").iterdir()] == ["1"]
 
 
@@ -108,7 +124,10 @@ def test_sessions_keep_what_they_were_shown(store: CacheStore, tmp_path: Path) -
     """A new filling is a new generation; the one before stays, and what is removed is gone."""
     before = store.shown(version())
     for generation in (2, 3):
-        assert store.take(version(), str(tmp_path / "warm"), "/home", most_bytes=MOST).generation == generation
+        assert (
+            store.take(version(), str(tmp_path / "warm"), "/home", owner=OWNER, most_bytes=MOST).generation
+            == generation
+        )
         assert Path(before[0].source).exists() is (generation == 2)
     assert store.shown(version())[0].source.endswith("/3/0")
     assert store.remove("kit", "1.0.0")
@@ -132,6 +151,24 @@ async def test_a_process_reads_and_does_not_change_it(store: CacheStore, root: P
 
     await launcher.discard(plan)
     assert shader(store)
+    await launcher.close()
+
+
+async def test_a_process_may_have_a_cache_where_others_have_directories(root: Path, tmp_path: Path) -> None:
+    """What was made for every launch gives way to what is kept."""
+    (tmp_path / "warm/.local/share/app").mkdir(parents=True)
+    (tmp_path / "warm/.local/share/app/shader").write_text("compiled")
+    made = version("cat ~/.local/share/app/shader", "~/.local")
+    store = CacheStore(tmp_path / "caches")
+    store.take(made, str(tmp_path), "/warm", owner=OWNER, most_bytes=MOST)
+    launcher = ProcessLauncher(root, protected=tmp_path, caches=store)
+    plan = make_plan(made, root)
+
+    await launcher.start(plan, b"{}")
+    await ended(launcher, plan)
+
+    assert (await launcher.log(plan)).lines == ("compiled",)
+    await launcher.discard(plan)
     await launcher.close()
 
 

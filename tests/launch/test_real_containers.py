@@ -10,6 +10,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -176,9 +177,8 @@ async def test_what_is_kept_for_its_version(launcher: ContainerLauncher, root: P
     text = "cat ~/.cache/ov/shader; echo bad >~/.cache/ov/shader; echo own >~/.cache/own && echo over"
     plan = plan_of(root, Ports(29330, 29331, 29332), ["/bin/sh", "-c", text], {}, cache_paths=["~/.cache/ov"])
     plan.version.application = "kit"
-    await asyncio.to_thread(
-        CacheStore(tmp_path / "caches").take, plan.version, str(tmp_path / "warm"), "/home", most_bytes=1 << 20
-    )
+    take = partial(CacheStore(tmp_path / "caches").take, owner=os.geteuid(), most_bytes=1 << 20)
+    await asyncio.to_thread(take, plan.version, str(tmp_path / "warm"), "/home")
 
     await launcher.start(plan, b"{}")
     await ended(launcher, plan)

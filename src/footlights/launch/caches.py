@@ -91,15 +91,17 @@ class CacheStore:
         ]
         return tuple(found)
 
-    def take(self, version: Version, root: str, home: str, *, most_bytes: int) -> KeptCache:
+    def take(self, version: Version, root: str, home: str, *, owner: int, most_bytes: int) -> KeptCache:
         """Keep what a session has in the directories that its version names. Blocking.
 
-        No link is followed, and nothing but directories and plain files is taken.
+        No link is followed, and nothing but directories and plain files is taken, and of those only what is the
+        session's: its version says where its home is, and everybody may read what is kept.
 
         Args:
             version: The session's.
             root: The root of its file system, such as ``/proc/PID/root``.
             home: Its home, in there.
+            owner: Its user's id.
             most_bytes: How much is taken at most.
 
         Raises:
@@ -114,13 +116,13 @@ class CacheStore:
         draft = self._root / name / f".{number}"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o755, parents=True)
-        copied = _Copy(most_bytes)
+        copied = _Copy(owner, most_bytes)
         try:
             for place, path in enumerate(version.cache_paths):
                 with contextlib.suppress(FileNotFoundError):
                     copied.tree(root, f"{home}/{path.removeprefix(_HOME)}", draft / str(place))
             if copied.entries == 0:
-                raise CacheError(f"nothing is in {', '.join(version.cache_paths)}")
+                raise CacheError(f"nothing of its own is in {', '.join(version.cache_paths)}")
             draft.chmod(0o755)
             draft.rename(self._root / name / str(number))
         except BaseException:
@@ -154,8 +156,8 @@ class CacheStore:
 
 
 class _Copy:
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, owner: int, most_bytes: int) -> None:
+        self._owner, self._most_bytes = owner, most_bytes
         self.entries = self.size = 0
 
     def tree(self, root: str, path: str, target: Path) -> None:
@@ -181,7 +183,8 @@ class _Copy:
         except OSError:
             return  # a link, or it is gone by now
         with os.fdopen(source, "rb") as file:
-            if not stat.S_ISREG(os.fstat(source).st_mode):
+            found = os.fstat(source)
+            if not stat.S_ISREG(found.st_mode) or found.st_uid != self._owner:
                 return
             self.entries += 1
             with target.open("xb") as copy:

@@ -28,9 +28,9 @@ def take_from_session(data_dir: Path, session: str, *, most_bytes: int) -> KeptC
     if plan is None:
         raise _failed(f"no session {session} is on this node (by the journal in {data_dir})")
     home = dict(plan.environment).get("HOME") or traits_of(plan.version).home
-    root = _root_of(plan)
+    root, owner = _root_of(plan)
     try:
-        return CacheStore(data_dir / "caches").take(plan.version, root, home, most_bytes=most_bytes)
+        return CacheStore(data_dir / "caches").take(plan.version, root, home, owner=owner, most_bytes=most_bytes)
     except CacheError as error:
         raise _failed(f"nothing of session {session} was kept: {error}") from error
     except OSError as error:
@@ -38,13 +38,14 @@ def take_from_session(data_dir: Path, session: str, *, most_bytes: int) -> KeptC
         raise _failed(text) from error
 
 
-def _root_of(plan: LaunchPlan) -> str:
-    """Return the root of what a launch's processes see."""
+def _root_of(plan: LaunchPlan) -> tuple[str, int]:
+    """Return the root of what a launch's processes see, and their user's id."""
     for pid in sorted(procfs.marked({CLUSTER_MARK: plan.cluster_id, LAUNCH_MARK: plan.launch_id})):
         with contextlib.suppress(OSError):
-            root = f"/proc/{pid}/root"
-            procfs.PROC.joinpath(str(pid), "root").stat()
-            return root
+            process = procfs.PROC / str(pid)
+            (process / "root").stat()
+            [line] = [line for line in (process / "status").read_text().splitlines() if line.startswith("Uid:")]
+            return str(process / "root"), int(line.split()[2])  # the effective one
     raise _failed(f"session {plan.session_id} does not run, or its processes may not be read: run this as root")
 
 
