@@ -85,13 +85,14 @@ def test_domes_colour_the_shadows(maker: StageMaker) -> None:
 
 
 def test_many_lights_are_bounded_and_broken_ones_ignored(maker: StageMaker) -> None:
-    """The strongest are drawn, the others counted; no intensity, NaN and hidden ones light nothing."""
+    """The strongest are drawn, the others counted; no intensity, NaN, no size and hidden ones light nothing."""
     for k in range(12):
         light = UsdLux.SphereLight.Define(maker.stage, f"/L{k}")
         light.CreateIntensityAttr(float(k))
         light.AddTranslateOp().Set((5, k, 5))
     broken = UsdLux.SphereLight.Define(maker.stage, "/Broken")
     broken.CreateIntensityAttr(float("nan"))
+    UsdLux.RectLight.Define(maker.stage, "/Inverted").CreateWidthAttr(-1.0)
     hidden = UsdLux.SphereLight.Define(maker.stage, "/Hidden")
     hidden.CreateIntensityAttr(1e9)
     hidden.MakeInvisible()
@@ -100,6 +101,13 @@ def test_many_lights_are_bounded_and_broken_ones_ignored(maker: StageMaker) -> N
     assert scene.lighting is not None
     assert len(scene.lighting.lamps) == MOST_LAMPS
     assert [each["count"] for each in scene.left_out.report()] == [11 - MOST_LAMPS]
+
+
+def test_a_light_of_no_size_lights_nothing(maker: StageMaker) -> None:
+    """Alone it leaves the scene to the viewer's own lights (its colour was no number, and the scene dark)."""
+    UsdLux.SphereLight.Define(maker.stage, "/Light").CreateRadiusAttr(0.0)
+
+    assert maker.load().lighting is None
 
 
 def test_a_light_goes_with_what_carries_it(maker: StageMaker) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from pxr import Sdf, Usd, UsdGeom, UsdShade
+from pxr import Sdf, Usd, UsdGeom, UsdShade, Vt
 
 from examples.stages.build import build
 from footlights.viewer.failure import FailureReason, ViewerFailure
@@ -418,6 +418,34 @@ class TestOddPrims:
         timeline = self.drawn(maker).timeline
 
         assert (timeline.start, timeline.end, timeline.codes_per_second) == (0, 0, 24)
+
+    @pytest.mark.parametrize("units", [1e-300, 1e300, math.nan, math.inf, -1.0])
+    def test_units_that_are_none(self, maker: StageMaker, units: float) -> None:
+        """The stage is in centimetres then, as one that says nothing."""
+        UsdGeom.SetStageMetersPerUnit(maker.stage, units)
+
+        assert self.drawn(maker).bounds.high == pytest.approx((0.01, 0.01, 0.01))
+
+    @pytest.mark.parametrize("settings", ["text", 4, ["a", "b"]])
+    def test_camera_settings_that_are_none(self, maker: StageMaker, settings: Any) -> None:
+        """What another program has stored where Kit stores its views."""
+        maker.stage.GetRootLayer().customLayerData = {
+            "cameraSettings": Vt.StringArray(settings) if isinstance(settings, list) else settings
+        }
+
+        assert self.drawn(maker).views == []
+
+    def test_models_shown_as_cards_and_as_boxes(self, maker: StageMaker) -> None:
+        """Cards without pictures, and edges: of one colour and one finish, but only cards have places in a picture."""
+        for mode in ("cards", "bounds"):
+            model = UsdGeom.Xform.Define(maker.stage, f"/{mode}").GetPrim()
+            Usd.ModelAPI(model).SetKind("component")
+            api = UsdGeom.ModelAPI.Apply(model)
+            api.CreateModelDrawModeAttr(mode)
+            api.CreateModelApplyDrawModeAttr(True)
+            UsdGeom.Cube.Define(maker.stage, f"/{mode}/Inner")
+
+        assert self.drawn(maker).triangle_count == 12 + 12 + 12 * 12
 
 
 class TestFailure:

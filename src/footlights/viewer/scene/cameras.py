@@ -24,7 +24,8 @@ def views_of(stage: Any, to_world: Matrix, bounds: Bounds, left_out: LeftOut) ->
     """The views of a stage, the one to begin with first."""
     from pxr import UsdGeom
 
-    settings = dict(stage.GetRootLayer().customLayerData.get("cameraSettings", {}))
+    found = stage.GetRootLayer().customLayerData.get("cameraSettings")
+    settings = found if isinstance(found, dict) else {}
     bound = str(settings.get("boundCamera", ""))
     cameras = [prim for prim in stage.Traverse() if prim.IsA(UsdGeom.Camera)][:MOST]
     cameras.sort(key=lambda prim: str(prim.GetPath()) != bound)

@@ -58,6 +58,8 @@ class Lights:
         if area is None:
             self._left_out.add(f"{kind} prims", str(prim.GetPath()))
             return
+        if not 0 < area < math.inf:  # of no size: it gives no light
+            return
         self._lamps.append((radiance * area, Lamp(joint, _triple(matrix[3, :3]), distant=False)))
 
     def lighting(self, bounds: Bounds, places: list[Matrix]) -> Lighting | None:
@@ -77,9 +79,11 @@ class Lights:
         if len(arriving) > MOST_LAMPS:
             self._left_out.add("lights that are not among the strongest", count=len(arriving) - MOST_LAMPS)
         strongest = arriving[:MOST_LAMPS]
-        total = sum((power for power, _, _ in strongest), np.zeros(3))
+        total = sum((power for power, _, _ in strongest), np.zeros(3)).max()
+        if not total > 0:  # so far away that nothing arrives
+            strongest = []
         lamps = [
-            Lamp(lamp.joint, lamp.vector, distant=lamp.distant, color=_triple(power / total.max() * _DIRECT), away=away)
+            Lamp(lamp.joint, lamp.vector, distant=lamp.distant, color=_triple(power / total * _DIRECT), away=away)
             for power, lamp, away in strongest
         ]
         dome = sum(self._domes, np.zeros(3))

@@ -40,6 +40,9 @@ MAX_TRIANGLES = 2_000_000
 FARTHEST = 1e8
 """Metres from the origin. What is beyond was placed there by mistake, and would spoil the numbers of all others."""
 
+MOST_UNITS = 1e12
+"""Metres in a stage's unit, or units in a metre; what says more means none."""
+
 OUTLIER = 20.0
 """A prim that makes the whole so many times as large as it is without it is no part of what is looked at."""
 
@@ -284,8 +287,8 @@ def _merge(
         turned = piece.normals @ _cofactors(linear) * (1.0 if determinant >= 0 else -1.0)
         normals.append(turned / np.maximum(np.linalg.norm(turned, axis=1, keepdims=True), 1e-20))
         colors.append(piece.colors)
-        if piece.uvs is not None:
-            uvs.append(piece.uvs)
+        if finish.texture is not None:
+            uvs.append(np.zeros((len(piece.positions), 2)) if piece.uvs is None else piece.uvs)
         # A mirroring transform turns triangles inside out.
         winding = piece.triangles if determinant >= 0 else piece.triangles[:, ::-1]
         triangles.append(winding + np.int32(offset))
@@ -371,7 +374,7 @@ def _rate(stage: Any) -> float:
 
 
 def _to_metres_z_up(metres_per_unit: float, up_axis: str) -> Matrix:
-    scale = metres_per_unit if metres_per_unit > 0 else 0.01
+    scale = metres_per_unit if 1 / MOST_UNITS < metres_per_unit < MOST_UNITS else 0.01
     result = np.identity(4)
     if up_axis == "Y":
         result[:3, :3] = [[1, 0, 0], [0, 0, 1], [0, -1, 0]]
