@@ -28,7 +28,7 @@ async def test_a_session_warms_those_after_it(hub: Hub, node: Node, fake: Assign
 
     await hub.want(first)
     await hub.until_state("first", LaunchReport.STARTING)
-    assert "nothing is kept" in command("list")
+    assert "No caches are kept." in command("list")
     assert "no session other is on this node" in command("take", "other")
     taken = ""
     async with asyncio.timeout(15):
@@ -46,4 +46,4 @@ async def test_a_session_warms_those_after_it(hub: Hub, node: Node, fake: Assign
         await hub.want(stopped(each))
     await hub.until(lambda: hub.reports["second"].state in (LaunchReport.EXITED, LaunchReport.FAILED))
     assert command("remove", "app", "1.0.0") == ""
-    assert "nothing is kept for app 1.0.0" in command("remove", "app", "1.0.0")
+    assert "No caches are kept for app 1.0.0." in command("remove", "app", "1.0.0")

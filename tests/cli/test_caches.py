@@ -12,9 +12,9 @@ from footlights.cli.app import app
 def test_where_nothing_is_kept(tmp_path: Path) -> None:
     """It lists nothing, takes from no session that is not here, and says so."""
     for arguments, status, said in (
-        (("list",), 0, "nothing is kept"),
+        (("list",), 0, "No caches are kept."),
         (("take", "s-1"), 1, "no session s-1 is on this node"),
-        (("remove", "kit", "1.0.0"), 0, "nothing is kept for kit 1.0.0"),
+        (("remove", "kit", "1.0.0"), 0, "No caches are kept for kit 1.0.0."),
     ):
         done = CliRunner().invoke(app, ["caches", *arguments, "--data-dir", str(tmp_path)])
 

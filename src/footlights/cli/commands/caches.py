@@ -31,7 +31,7 @@ def list_(data_dir: DataDir = _DATA_DIR) -> None:
             (kept.name, str(kept.generation), f"{kept.size / _GIB:.2f} GiB")
             for kept in CacheStore(_store(data_dir)).kept()
         ]
-        for line in table(("version", "generation", "size"), rows, empty="nothing is kept"):
+        for line in table(("VERSION", "GENERATION", "SIZE"), rows, empty="No caches are kept."):
             typer.echo(line)
 
 
@@ -50,7 +50,7 @@ def take(
         from footlights.agent.launches.warm_caches import take_from_session
 
         kept = take_from_session(data_dir, session, most_bytes=most_gib * _GIB)
-        typer.echo(f"kept {kept.size / _GIB:.2f} GiB for {kept.name} (generation {kept.generation})")
+        typer.echo(f"Kept {kept.size / _GIB:.2f} GiB for {kept.name} (generation {kept.generation}).")
 
 
 @app.command("remove")
@@ -64,7 +64,7 @@ def remove(
         from footlights.launch.caches import CacheStore
 
         if not CacheStore(_store(data_dir)).remove(application, version):
-            typer.echo(f"nothing is kept for {application} {version}", err=True)
+            typer.echo(f"No caches are kept for {application} {version}.", err=True)
 
 
 def _store(data_dir: Path) -> Path:
