@@ -157,7 +157,7 @@ class ServerSettings:
     retention_days: int = 30
     """How long ended sessions are kept."""
     grant_ttl_s: float = 300.0
-    """How long a viewer's grant opens new connections."""
+    """How long a viewer's grant opens a first connection; one that was used opens others until its session ends."""
     ice_servers: tuple[str, ...] = ()
     """``stun:`` or ``turn:`` URLs that viewers are given."""
     turn_urls: tuple[str, ...] = ()
