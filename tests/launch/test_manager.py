@@ -6,14 +6,17 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dbus_fast import BusType
 from dbus_fast.aio import MessageBus
 from dbus_fast.message import Message
 
+from footlights.launch.launchers import LAUNCHERS, LauncherSettings
 from footlights.launch.systemd.manager import SystemBus, SystemdError
 from footlights.launch.systemd.unit import UnitSettings
+from tests.launch.plans import make_plan, script
 
 SERVICE, MANAGER = "org.freedesktop.systemd1", "org.freedesktop.systemd1.Manager"
 CONFIGURATION = """<busconfig><type>session</type><listen>unix:path={socket}</listen><auth>EXTERNAL</auth>
@@ -27,6 +30,7 @@ class Manager:
     def __init__(self, bus: MessageBus) -> None:
         self._bus = bus
         self.subscribed = 0
+        self.properties: dict[str, Any] = {}
 
     def answer(self, message: Message) -> Message | None:
         if message.member == "Subscribe":
@@ -34,6 +38,7 @@ class Manager:
             return Message.new_method_return(message)
         if message.member != "StartTransientUnit":
             return None
+        self.properties = {name: value.value for name, value in message.body[2]}
         if self.subscribed:
             ended = [1, "/job/1", "a.service", "done"]
             signal = Message.new_signal("/org/freedesktop/systemd1", MANAGER, "JobRemoved", "uoss", ended)
@@ -71,3 +76,24 @@ async def test_a_connection_that_could_not_subscribe_is_not_used(address: str, s
     assert await ours.start([UnitSettings("a.service", ())]) == "done"
     assert manager.subscribed == 1
     await ours.close()
+
+
+async def test_a_unit_does_not_reach_containers(
+    address: str, systemd: MessageBus, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the node's network their own addresses lead past published ports, whatever else the operator denies."""
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
+    manager = Manager(systemd)
+    systemd.add_message_handler(manager.answer)
+    await systemd.request_name(SERVICE)
+    settings = LauncherSettings(root=root, container_subnets="10.99.0.0/16", denied_networks=("192.0.2.0/24",))
+    launcher = LAUNCHERS["systemd"].open(settings)
+    version = script("true")
+    version.systemd.SetInParent()
+
+    with pytest.raises(SystemdError, match="GetUnit"):  # it is asked after the start, and not answered here
+        await launcher.start(make_plan(version, root), b"{}")
+
+    denied = {(bytes(network), bits) for _, network, bits in manager.properties["IPAddressDeny"]}
+    assert {(bytes([10, 99, 0, 0]), 16), (bytes([192, 0, 2, 0]), 24)} < denied
+    await launcher.close()

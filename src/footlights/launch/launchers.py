@@ -157,7 +157,8 @@ def _open_systemd(settings: LauncherSettings) -> Launcher:
         allowed_roots=settings.allowed_roots,
         writable_roots=settings.writable_roots,
         caches=_caches(settings),
-        denied_networks=settings.denied_networks,
+        # They are on the node's network, where containers are reached at their own addresses, past published ports.
+        denied_networks=(settings.container_subnets, *settings.denied_networks),
     )
 
 
