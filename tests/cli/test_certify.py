@@ -44,6 +44,7 @@ def test_the_version_of_the_default_release_is_tried(file: Path) -> None:
         (["--version", "2.0.0", "--argument", "colour=red"], "this version declares no such argument"),
         (["--version", "2.0.0", "--argument", "frames=many"], "'many' is not a number"),
         (["--version", "2.0.0", "--first-port", "80"], "--first-port: 80..29999 is not a range"),
+        (["--container-subnets", "10.0.0.0/8"], "--container-subnets: '10.0.0.0/8' is not a network of IPv4"),
         (["--devices", "fake:none.json", "--version", "2.0.0"], "none.json"),
         (["--output", "yaml"], "--output: this is printed as table or json (got yaml)"),
     ],

@@ -36,6 +36,7 @@ _OF_THE_NODE: Final = (
     "container_engine",
     "container_socket",
     "container_network",
+    "container_subnets",
     "allowed_roots",
     "writable_roots",
     "shared_volumes",
