@@ -9,7 +9,8 @@ opens the media port only for a viewer (here: never), and answers `/v1/streaming
 A player that dials `/sign_in` is greeted and sent an offer, one player at a time; another request there is 501.
 
 Knobs, in its environment: STANDIN_READY_FILE, a file whose appearance makes it ready (at once without one);
-STANDIN_REPORT, a file that it writes its settings to as JSON; STANDIN_SILENT, with which it offers players nothing.
+STANDIN_REPORT, a file that it writes its settings to as JSON; STANDIN_SILENT, with which it offers players nothing;
+STANDIN_LEAVES, with which it ends their connections, and says this as its reason.
 """
 
 from __future__ import annotations
@@ -166,6 +167,9 @@ class Player(socketserver.StreamRequestHandler):
             )
             self.say({"ackid": 1, "peer_info": {"id": 3, "name": "peer-0"}})
             self.say({"ackid": 2, "peer_info": {"id": 1, "name": "OneSdkServer-0"}})
+            if reason := os.environ.get("STANDIN_LEAVES", "").encode():
+                self.wfile.write(bytes([0x88, len(reason) + 2, 0x03, 0xF0]) + reason)
+                return
             if "STANDIN_SILENT" not in os.environ:
                 offer = json.dumps({"type": "offer", "sdp": "v=0"})
                 self.say({"ackid": 3, "peer_msg": {"from": 1, "msg": offer}})

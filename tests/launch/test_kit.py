@@ -180,10 +180,23 @@ async def test_life(generation: str, root: Path, tmp_path: Path, kit_root: Calla
     assert ownership.listeners_inside(ports, pids) == ()
 
 
-async def test_one_that_offers_nothing_is_not_ready(root: Path, kit_root: Callable[[str], Path]) -> None:
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("STANDIN_SILENT", "1", " within 1.6 s"),
+        (
+            "STANDIN_LEAVES",
+            "\x1b[2Jno",
+            ": received 1008 (policy violation) [2Jno; then sent 1008 (policy violation) [2Jno",
+        ),
+    ],
+)
+async def test_one_that_offers_nothing_is_not_ready(
+    root: Path, kit_root: Callable[[str], Path], variable: str, value: str, says: str
+) -> None:
     """It listens, says that it is ready and takes a player: none of that shows a picture."""
     version = versions("108", kit_root("108"))[PROCESS]
-    version.environment["STANDIN_SILENT"] = "1"
+    version.environment[variable] = value
     ports = free_ports()
     plan = kit_plan(version, root, ports, public_address="127.0.0.1")
     launcher = ProcessLauncher(root)
@@ -193,8 +206,8 @@ async def test_one_that_offers_nothing_is_not_ready(root: Path, kit_root: Callab
 
     await launcher.start(plan, b"")
     await logged(launcher, plan, f"Streaming server started on {ports.signal}.")
-    silent = f"no offer came by 127.0.0.1:{ports.signal}/sign_in within 1.6 s"
-    await until(lambda: why_unready(plan, read, timeout_s=2.0), lambda why: why == silent)
+    expected = f"no offer came by 127.0.0.1:{ports.signal}/sign_in{says}"
+    assert await until(lambda: why_unready(plan, read, timeout_s=2.0), lambda why: why == expected) == expected
     await launcher.stop(plan)
     await ended(launcher, plan)
 

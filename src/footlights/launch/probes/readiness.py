@@ -13,7 +13,7 @@ from http import HTTPStatus
 from footlights.launch.launcher import LaunchPlan, LogPart
 from footlights.launch.launchers import traits_of
 from footlights.launch.probes import loopback
-from footlights.launch.probes.offer import why_no_offer
+from footlights.launch.probes.offer import NoOffer, why_no_offer
 from footlights.launch.process import ownership
 from footlights.redaction import redact
 from footlights.v1.application_pb2 import Presence as PresenceRecipe
@@ -90,7 +90,9 @@ async def why_unready(
                 return unreachable
             if not problem and version.readiness.check == Readiness.OFFER:
                 # A little less than there is, so that what is said is what was waited for.
-                return await why_no_offer(plan, timeout_s * _OF_THE_TIME)
+                # Some of it may be the application's own words.
+                why = _shown(await why_no_offer(plan, timeout_s * _OF_THE_TIME))
+                return NoOffer(why) if why else ""
     except (OSError, ValueError, EOFError, TimeoutError) as error:
         problem = explained(error, timeout_s)
     return f"{what}: {problem}" if problem else ""
