@@ -22,6 +22,7 @@ import pytest
 from footlights.launch.launcher import LaunchError, Phase
 from footlights.launch.process import shim
 from footlights.launch.process.launcher import CLUSTER_MARK, LAUNCH_MARK, ProcessLauncher
+from footlights.lifecycle import Fault, meaning
 from footlights.linux import cgroups, files, landlock, procfs
 from tests.launch.plans import CLUSTER, command, make_plan, script
 from tests.launch.waiting import ended, logged, until
@@ -165,6 +166,17 @@ async def test_exec_fails(launcher: ProcessLauncher, root: Path) -> None:
         await launcher.start(plan, b"")
 
     assert (caught.value.reason, (await launcher.status(plan)).phase) == ("COMMAND_NOT_FOUND", Phase.UNKNOWN)
+
+
+async def test_arguments_that_are_too_long_are_not_the_nodes_fault(launcher: ProcessLauncher, root: Path) -> None:
+    """Or one user's would have every node left alone, one after the other: no other node would take them either."""
+    plan = make_plan(command("/bin/true", "x" * (256 << 10)), root)
+
+    with pytest.raises(LaunchError, match="too long") as caught:
+        await launcher.start(plan, b"")
+
+    assert meaning(caught.value.reason).fault is Fault.VERSION
+    assert not caught.value.rejected
 
 
 @pytest.fixture

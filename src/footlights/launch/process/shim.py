@@ -17,6 +17,7 @@ process or the agent.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -353,6 +354,12 @@ def _why(error: BaseException, order: dict[str, object]) -> dict[str, object]:
     elif isinstance(error, PermissionError):
         reason = "COMMAND_NOT_EXECUTABLE"
         text = f"command {command!r} may not be executed by the agent's user: {error.strerror}."
+    elif isinstance(error, OSError) and error.errno == errno.E2BIG:
+        # No node's fault: all of them have the same limit, and what a user gave is in it.
+        reason = "BAD_ASSIGNMENT"
+        text = (
+            f"command {command!r} could not be executed, since an argument or all together are too long: shorten them."
+        )
     else:
         reason, number = "START_FAILED", error.errno if isinstance(error, OSError) else None
         text = f"command {command!r} could not be executed: {error}."
