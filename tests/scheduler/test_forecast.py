@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from footlights.scheduler import DeviceView, Forecast, LeaseEnd, NodeView, WaitingWish
+from footlights.scheduler.forecast import MOST_TRIES
 from tests.scheduler.fleets import GIB, device, node, wish
 
 TAKEN = frozenset({0})
@@ -93,6 +94,20 @@ def test_the_end_of_a_back_off_counts() -> None:
     assert play(free, [LeaseEnd(40, "b", "B", (0,))], waiting(there, there)) == [30, 40]
     assert play(free, [], waiting(refused)) == [20]
     assert play(free, [LeaseEnd(40, "b", "B", (0,))], waiting(everywhere, everywhere)) == [90, 90]
+
+
+def test_however_many_want_something_else_it_is_tried_a_bounded_number_of_times() -> None:
+    """The event loop waits for it: who would be placed after that has no forecast, and nothing is made up."""
+    fleet = [node("a", *(device(f"{number:02}", leased=TAKEN) for number in range(50)))]
+    ends = [LeaseEnd(10.0 * (number + 1), "a", f"{number:02}", (0,)) for number in range(50)]
+    nowhere = [{"node_labels": {"for": str(number)}} for number in range(MOST_TRIES // 20)]
+
+    told = play(fleet, ends, waiting(*nowhere, *[{}] * 50))
+
+    placed = [each for each in told if each is not None]
+    assert told[: len(nowhere)] == [None] * len(nowhere)
+    assert placed == [10.0 * (number + 1) for number in range(len(placed))]
+    assert 15 <= len(placed) <= 20
 
 
 @given(

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 MOST_EVENTS = 2000
 """So many ends are played at the most; what waits for later ones has no forecast."""
-
+MOST_TRIES = 20_000
+"""And so often it is tried whether a wish fits: each end may serve any of the groups that wait."""
 
 GroupBack = tuple["Hashable", "str | tuple[str, str]"]
 """A group that is kept away from a node, or from a device of one, no longer."""
@@ -51,7 +52,7 @@ class Forecast:
         self._index = Index(views)
         self._known = {node.name for node in views}
         self._events: list[tuple[float, int, LeaseEnd | GroupBack]] = []
-        self._number = 0
+        self._number = self._tries = 0
         for end in ends:
             self._at(end.in_s, end)
         for node in views:
@@ -89,7 +90,7 @@ class Forecast:
     def _moments(self, wishes: dict[Hashable, Wish]) -> Iterator[float]:
         """Let what is known happen, and stop at each moment at which something did."""
         played = 0
-        while self._events and played < MOST_EVENTS:
+        while self._events and played < MOST_EVENTS and self._tries < MOST_TRIES:
             now = self._events[0][0]
             while self._events and self._events[0][0] <= now:
                 event = heappop(self._events)[2]
@@ -108,6 +109,7 @@ class Forecast:
         heapify(heads)
         while heads:
             number, order, group = heappop(heads)
+            self._tries += 1
             choice = self._index.place(wishes[group])
             if choice is None:
                 continue
