@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from sqlalchemy import insert, text, update
 
 from footlights import errors
 from footlights.store import Store, Transaction, applications, open_store
-from footlights.store.nodes import node_rows
+from footlights.store.nodes import identities, node_rows
 from footlights.store.schema import NODE, NodeRow
 from footlights.store.sessions import session_rows
 from tests.store.databases import Postgres
@@ -127,6 +128,35 @@ async def test_what_another_made_at_the_same_time_is_found(shared: Store) -> Non
     await shared.write(make)
 
     assert runs == [False, True]
+
+
+async def test_who_enrolls_a_node_undoes_no_revocation_of_the_same_moment(shared: Store) -> None:
+    """It waits for what has looked at the identity and goes on to write it, also where there was none."""
+    revoking: list[threading.Thread] = []
+
+    def revoke() -> None:
+        with shared.engine.writer.begin() as connection:
+            identities.revoke(Transaction(connection, shared.engine), "a", now=NOW)
+
+    def blocked() -> int:
+        with (
+            shared.engine.writer.connect() as connection
+        ):  # a transaction sees who waits as it was when it looked first
+            return waiting(Transaction(connection, shared.engine))
+
+    def enroll(tx: Transaction) -> None:
+        assert identities.locked(tx, "a").revoked_time is None
+        revoking.append(threading.Thread(target=revoke))
+        revoking[0].start()
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and revoking[0].is_alive() and not blocked():
+            time.sleep(0.01)
+        identities.enroll(tx, "a", "one", now=NOW, expire_time=NOW, authority="ours")
+
+    await shared.write(enroll)
+    await asyncio.to_thread(revoking[0].join)
+
+    assert await shared.read(identities.standing) == {"a": ("one", True)}
 
 
 async def test_a_version_is_not_removed_under_a_session_that_is_being_created(shared: Store) -> None:

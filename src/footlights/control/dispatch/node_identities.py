@@ -46,7 +46,9 @@ PERIOD_S = 5.0
 """How often all links are compared with the store; a revocation that is heard of ends its link at once."""
 
 _MOST_PODS = 64
-"""Each asks Kubernetes, in a thread."""
+"""Each asks Kubernetes, and waits for those before it."""
+_MOST_PODS_OF_ONE = 16
+"""Who calls is not known: one address may not keep out the others."""
 
 RENEWALS_S = 30.0
 """The shortest time between two certificates of one link."""
@@ -264,7 +266,7 @@ class CertificateService:
         """``node_of_pod`` returns the node of the pod that a token is of; None: no pod enrolls here."""
         self._store, self._signals, self._nodes, self._issuer = store, signals, nodes, issuer
         self._box, self._clock, self._node_of_pod = box, clock, node_of_pod
-        self._pods = Shares("enrollments of pods", most=_MOST_PODS, most_of_one=_MOST_PODS)
+        self._pods = Shares("enrollments of pods", most=_MOST_PODS, most_of_one=_MOST_PODS_OF_ONE)
 
     async def enroll(self, request: certificate_pb2.EnrollRequest, call: Call) -> certificate_pb2.EnrollResponse:
         """Trade an invitation for a certificate.
@@ -311,8 +313,9 @@ class CertificateService:
         ids.check_node("node", node)
 
         def check(tx: Transaction, now: datetime) -> None:
-            row = identities.get(tx, node)
-            if row is None or row.revoked_time is None:
+            # A revocation meanwhile waits, and holds then.
+            row = identities.locked(tx, node)
+            if row.revoked_time is None:
                 return
             # Whoever invites it again lets it in, though this is not by the code.
             if row.invitation_expire_time is None or row.invitation_expire_time <= now:

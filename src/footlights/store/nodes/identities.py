@@ -21,6 +21,14 @@ def get(tx: Transaction, node: str) -> NodeIdentityRow | None:
     return tx.one(select(NODE_IDENTITY).where(NODE_IDENTITY.c.node == node), NodeIdentityRow)
 
 
+def locked(tx: Transaction, node: str) -> NodeIdentityRow:
+    """Return a node's identity, an empty one where it had none: nobody else changes it until the transaction ends."""
+    _insert(tx, [_empty(node)])
+    row = tx.one(select(NODE_IDENTITY).where(NODE_IDENTITY.c.node == node).with_for_update(), NodeIdentityRow)
+    assert row is not None
+    return row
+
+
 def some(tx: Transaction, nodes: Collection[str]) -> dict[str, NodeIdentityRow]:
     """Return the identities of those of the nodes that have one."""
     if not nodes:
@@ -120,8 +128,12 @@ def has_token(tx: Transaction, node: str) -> bool:
 
 
 def _set(tx: Transaction, node: str, **values: Any) -> None:
-    _insert(tx, [NodeIdentityRow(node, *[None] * (len(NodeIdentityRow._fields) - 1))])
+    _insert(tx, [_empty(node)])
     tx.execute(update(NODE_IDENTITY).where(NODE_IDENTITY.c.node == node).values(**values))
+
+
+def _empty(node: str) -> NodeIdentityRow:
+    return NodeIdentityRow(node, *[None] * (len(NodeIdentityRow._fields) - 1))
 
 
 def _found(tx: Transaction, node: str) -> NodeIdentityRow:
