@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -139,6 +140,18 @@ async def test_kubernetes_that_does_not_answer_is_said(standin: Standin, kuberne
         with pytest.raises(errors.Unavailable, match="Kubernetes cannot be asked") as caught:
             await cluster.node_of(token, ACCOUNTS)
         assert token not in str(caught.value)
+
+
+async def test_tokens_that_anybody_shows_hold_no_thread_of_others(standin: Standin) -> None:
+    """While Kubernetes answers nobody."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        cluster = Kubernetes(f"http://127.0.0.1:{silent.getsockname()[1]}", standin.directory)
+        asked = [asyncio.create_task(cluster.node_of("made up", ACCOUNTS)) for _ in range(64)]
+        await asyncio.sleep(0)
+        assert await asyncio.wait_for(asyncio.to_thread(int), 5) == 0
+        for each in asked:
+            each.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
 
 
 def test_outside_of_a_pod_the_setting_is_refused() -> None:

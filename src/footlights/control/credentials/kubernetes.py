@@ -31,6 +31,8 @@ AUDIENCE: Final = "footlights"
 
 _DIRECTORY: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _TIMEOUT_S: Final = 10.0
+_AT_ONCE: Final = 2
+"""So many tokens are asked about at once: who shows one is not known yet, and each holds a thread."""
 _MOST_BYTES: Final = 4 << 20
 _EXTRA: Final = "authentication.kubernetes.io/"
 _USER: Final = "system:serviceaccount:"
@@ -42,6 +44,7 @@ class Kubernetes:
     def __init__(self, url: str, directory: Path = _DIRECTORY) -> None:
         """``directory`` has the account's ``token``, ``ca.crt`` and ``namespace``, as pods have them."""
         self._url, self._directory = url, directory
+        self._asking = asyncio.Semaphore(_AT_ONCE)
 
     @classmethod
     def around(cls, environ: Mapping[str, str]) -> Kubernetes:
@@ -58,6 +61,10 @@ class Kubernetes:
 
         Raises Unauthenticated where it is no token of such a pod; Unavailable where Kubernetes does not answer.
         """
+        async with self._asking:
+            return await self._node_of(token, accounts)
+
+    async def _node_of(self, token: str, accounts: Collection[str]) -> str:
         review = await self._call(
             "POST",
             "/apis/authentication.k8s.io/v1/tokenreviews",
