@@ -86,6 +86,17 @@ async def test_a_proxy_that_refuses_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
+    "given", ["http://ann:se@cret@proxy:3128", "http://ann:se/cret@proxy:3128", "ann:se@proxy:3128"]
+)
+def test_no_password_is_shown_however_it_is_written(given: str) -> None:
+    """Many have characters that should be escaped in a URL."""
+    said = proxy_hint("control.example.com:50051", {"http_proxy": given})
+
+    assert "proxy:3128." in said
+    assert not any(part in said for part in ("ann", "se@", "se/", "cret"))
+
+
+@pytest.mark.parametrize(
     "excepted", ["control.example.com", "a,.example.com", "*", "*.example.com", "EXAMPLE.com , b", "x"]
 )
 def test_what_is_excepted_is_not_blamed_on_a_proxy(excepted: str) -> None:

@@ -31,7 +31,8 @@ def proxy_hint(target: str, environ: Mapping[str, str] = os.environ) -> str:
     name = next((each for each in VARIABLES if environ.get(each)), "")
     if not name or _is_here(host) or _is_excepted(host, environ):
         return ""
-    proxy = re.sub(r"//[^/@]*@", "//", environ[name])
+    # A password may have any character, and the scheme may be missing.
+    proxy = re.sub(r"^([a-z]+://)?.*@", r"\1", environ[name], flags=re.IGNORECASE | re.DOTALL)
     return (
         f"The variable {name} has connections to {host} go through the proxy {proxy}. If they need none, add {host} to "
         "no_proxy."
