@@ -292,7 +292,7 @@ def test_json_and_yaml_have_the_apis_names(run: Run, standin: Standin) -> None:
 
 
 def test_no_text_of_others_is_obeyed_by_the_terminal(run: Run, standin: Standin) -> None:
-    """Escape sequences in labels, messages and arguments are shown, in every format; the log is the application's."""
+    """Escape sequences in labels, messages and arguments are shown, in every format (the log: `test_terminal`)."""
     evil = "\x1b]0;owned\x07\x9b2J\u202e[/red]"
     shown = session(S.FAILED, labels={"team": evil}, status_message=evil, failure_reason="X", log_tail=[evil])
     shown.application_arguments.update({"text": evil})

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from footlights.v1 import session_pb2
 
 from tests.cli.samples import S, milestones, pending, session
 from tests.client.standin import Frame, Standin, frame, frames
@@ -84,6 +85,21 @@ def test_states_are_coloured_unless_nobody_wants_it(standin: Standin, more: dict
     assert ("\x1b[32mREADY" in shown) is coloured
     assert ("\x1b" in shown) is coloured
     assert "READY" in shown
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_of_an_applications_output_a_terminal_obeys_colours_alone(standin: Standin, follow: bool) -> None:
+    """What sets its title or clipboard, or moves the cursor, is shown as text; colours end with their line."""
+    lines = ["\x1b[1;31mred\tand \x1b]52;c;Y2F0\x07\x1b[2J\x9b2J\u202eodd\r", "plain"]
+    standin.on("GetSessionLog", session_pb2.SessionLog(lines=lines))
+    standin.on("TailSessionLog", lambda _: iter([session_pb2.SessionLog(lines=lines)]))
+
+    options = ["--follow"] if follow else []
+    code, shown, err = on_terminal(["sessions", "log", "s-1", *options], "stdout", environ(standin))
+
+    assert (code, err) == (0, "")
+    escaped = "\\x1b]52;c;Y2F0\\x07\\x1b[2J\\x9b2J\\u202eodd"
+    assert shown.splitlines() == [f"\x1b[1;31mred\tand {escaped}\x1b[0m", "plain"]
 
 
 def test_an_interrupted_wait_is_130_and_says_that_the_session_goes_on(standin: Standin) -> None:

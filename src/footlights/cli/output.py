@@ -24,6 +24,8 @@ _WIDTH: Final = 10_000
 _OBEYED: Final = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """What a terminal may obey that JSON and YAML do not escape."""
 
+_COLOUR: Final = re.compile("\x1b\\[[0-9;:]*m")
+
 _STYLES: Final = {
     **dict.fromkeys(("READY", "ACTIVE", "OK", "FITS"), "green"),
     **dict.fromkeys(
@@ -61,7 +63,7 @@ def emit(
 def emit_line(output: Output, message: Message, name: str, line: str, *, raw: bool = False) -> None:
     """Print one item of a stream: one line each, also as JSON (NDJSON); YAML as documents.
 
-    ``raw``: the text is an application's output, for which terminals do what it says.
+    ``raw``: the text is that of ``application_output``.
     """
     if output is Output.JSON:
         typer.echo(_json(message, separators=(",", ":")))
@@ -72,6 +74,15 @@ def emit_line(output: Output, message: Message, name: str, line: str, *, raw: bo
         text = name if output is Output.NAME else line
         typer.echo(text if raw else visible(text))
     sys.stdout.flush()
+
+
+def application_output(line: str) -> str:
+    """Return a line of an application's output as it is, but for a terminal with nothing of it obeyed but colours."""
+    if not sys.stdout.isatty():
+        return line
+    texts, colours = _COLOUR.split(line.rstrip("\r")), _COLOUR.findall(line)
+    shown = "".join(visible(text) + colour for text, colour in zip(texts, [*colours, ""], strict=True))
+    return f"{shown}\x1b[0m" if colours else shown
 
 
 def plain(message: Message) -> Any:

@@ -12,7 +12,7 @@ import typer
 from footlights.cli import show
 from footlights.cli.calls import Cli, DryRun, command, group, pairs, whole
 from footlights.cli.durations import duration
-from footlights.cli.output import Output, details, emit, emit_line, table
+from footlights.cli.output import Output, application_output, details, emit, emit_line, table
 from footlights.cli.progress import SessionProgress
 from footlights.errors import Error, InvalidArgument
 
@@ -302,10 +302,10 @@ async def log(
             answer = await client.sessions.log(session_id, tail_lines=tail)
             if answer.truncated:
                 typer.echo("(earlier lines are omitted)", err=True)
-            emit(cli.output, answer, answer.lines, answer.lines)
+            emit(cli.output, answer, answer.lines, map(application_output, answer.lines))
             return
         async for part in client.sessions.tail_log(session_id, tail_lines=tail):
-            text = "\n".join(part.lines)
+            text = "\n".join(map(application_output, part.lines))
             emit_line(cli.output, part, text, text, raw=True)
 
 
