@@ -87,6 +87,20 @@ def test_states_are_coloured_unless_nobody_wants_it(standin: Standin, more: dict
     assert "READY" in shown
 
 
+def test_an_encoding_that_lacks_characters_is_named(standin: Standin) -> None:
+    """It was said that an argument is no UTF-8."""
+    standin.on("GetSession", session(labels={"team": "→"}))
+    env = environ(standin, PYTHONIOENCODING="latin-1")
+
+    done = subprocess.run(
+        [*FOOTLIGHTS, "sessions", "show", "s-1"], env=env, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 1
+    assert "characters that latin-1" in done.stderr
+    assert "PYTHONUTF8=1" in done.stderr
+
+
 @pytest.mark.parametrize("follow", [False, True])
 def test_of_an_applications_output_a_terminal_obeys_colours_alone(standin: Standin, follow: bool) -> None:
     """What sets its title or clipboard, or moves the cursor, is shown as text; colours end with their line."""

@@ -87,6 +87,12 @@ def exiting() -> Iterator[None]:
     except (typer.Exit, typer.Abort, SystemExit):
         raise
     except UnicodeEncodeError as problem:
+        if problem.encoding != "utf-8":
+            complain(
+                f"The output has characters that {problem.encoding}, the encoding of this terminal or file, lacks.",
+                "Set PYTHONUTF8=1, or a locale with UTF-8.",
+            )
+            raise typer.Exit(ERROR) from None
         # Of bytes in an argument Python makes what no message can carry.
         complain(f"{visible(problem.object)} is not UTF-8.", "Give text in UTF-8.")
         raise typer.Exit(USAGE) from None
