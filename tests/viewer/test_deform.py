@@ -189,3 +189,14 @@ def test_a_damaged_skeleton_leaves_the_mesh(maker: StageMaker) -> None:
     UsdSkel.BindingAPI(mesh.GetPrim()).CreateBlendShapeTargetsRel().SetTargets([Sdf.Path("/Nowhere")])
     assert gone
     assert maker.load().triangle_count == 6
+
+
+def test_a_damaged_skeleton_is_warned_of_once(maker: StageMaker, capfd: pytest.CaptureFixture[str]) -> None:
+    """And not with each picture, 30 times a second for as long as somebody watches."""
+    binding = UsdSkel.BindingAPI(arm(maker))
+    binding.GetJointIndicesPrimvar().Set([0, 0, 0, 0, 1, 1, 1, 99])
+    (batch,) = [each for each in maker.load().batches if each.motion is not None]
+    for time in range(1, 10):
+        moving(batch, time)
+
+    assert capfd.readouterr().err.count("Out of range joint index 99") == 1

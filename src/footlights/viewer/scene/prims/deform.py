@@ -31,13 +31,24 @@ class Deformer:
         """The points at a time code; those of the last time, where they cannot be read."""
         if time != self._time:
             try:
-                points = self.sample(time)
+                points = self.sample(time) if self._time is None else _quietly(self.sample, time)
             except Exception:  # USD's bindings raise errors of their own kinds; one sample does not end the picture
                 points = self._points
             if self._time is None or (len(points) == len(self._points) and np.isfinite(points).all()):
                 self._points = points
             self._time = time
         return self._points
+
+
+def _quietly(sample: Callable[[float], Floats], time: float) -> Floats:
+    """Sample without USD's warnings, which were the same the first time, and would fill the log picture by picture."""
+    from pxr import UsdUtils
+
+    unsaid = UsdUtils.CoalescingDiagnosticDelegate()
+    try:
+        return sample(time)
+    finally:
+        del unsaid
 
 
 class Motion:
