@@ -105,10 +105,10 @@ _SAYS: Final[Mapping[str, str]] = {
 
 
 NOT_TO_BE_WAITED_FOR: Final = frozenset(
-    {"UNREACHABLE", "DRAINING", "CORDONED", "NOT_ACCEPTED", "NO_NODE", "NO_DEVICE", "NO_LAUNCHER", "ISOLATION", "LABEL"}
-    | {"CRASH_LOOP", "NO_GPU", "NO_GRAPHICS", "NO_ENCODER", "DEVICE_NAME", "SLOTS", "REFUSED", "UNSATISFIABLE"}
+    {"DRAINING", "CORDONED", "NOT_ACCEPTED", "NO_NODE", "NO_DEVICE", "NO_LAUNCHER", "ISOLATION", "LABEL", "CRASH_LOOP"}
+    | {"NO_GPU", "NO_GRAPHICS", "NO_ENCODER", "DEVICE_NAME", "SLOTS", "REFUSED", "UNSATISFIABLE"}
 )
-"""The reasons that do not pass as others end their sessions."""
+"""The reasons that do not pass as others end their sessions, or links come back."""
 
 
 def counted(counts: Mapping[tuple[str, str], int]) -> tuple[WaitReason, ...]:

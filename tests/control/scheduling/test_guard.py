@@ -248,6 +248,23 @@ async def test_what_another_node_could_run_waits_for_it(plane: Control) -> None:
     assert {each.reason for each in waiting.queue.wait_reasons} == {"NO_SLOT", "CRASH_LOOP"}
 
 
+async def test_what_a_node_without_a_link_could_run_waits_for_it(plane: Control) -> None:
+    """It may be back in a moment, as all are after a server was restarted."""
+    gone = await plane.agent("node-b", gpu("GPU-9"))
+    await gone.close()
+    await plane.unlinked("node-b")
+    agent = await plane.agent("node-a")
+    session_id = await fail(plane, agent, "IMAGE_PULL_FAILED")
+    await plane.place()
+    waiting = await plane.get(session_id)
+    await plane.agent("node-b", gpu("GPU-9"))
+    await plane.place()
+
+    assert waiting.state == State.PENDING
+    assert {each.reason for each in waiting.queue.wait_reasons} == {"UNREACHABLE", "CRASH_LOOP"}
+    assert (await plane.get(session_id)).node == "node-b"
+
+
 async def test_a_version_that_a_node_lacks_goes_elsewhere_and_others_stay(plane: Control) -> None:
     """An image that cannot be pulled says nothing of other images; the node shows which."""
     await plane.apply(version(), application="other")
