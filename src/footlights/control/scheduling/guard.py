@@ -117,17 +117,18 @@ class Guard:
     """Launcher -> nodes that have failed and were not well since."""
     doubtful: frozenset[Scope] = frozenset()
     """Versions, and what users gave them, that have failed and were not ready since."""
-    _by_version: Mapping[tuple[str, str], list[Scope]] = field(init=False)
+    _by_version: Mapping[tuple[tuple[str, str], str | None], list[Scope]] = field(init=False)
+    """By version and what was given: one user may give very many things that fail."""
     _by_launcher: Mapping[str, list[Scope]] = field(init=False)
     _trying: set[Scope] = field(default_factory=set)
     """What is tried by a session that this was not told of yet."""
 
     def __post_init__(self) -> None:
-        by_version: defaultdict[tuple[str, str], list[Scope]] = defaultdict(list)
+        by_version: defaultdict[tuple[tuple[str, str], str | None], list[Scope]] = defaultdict(list)
         by_launcher: defaultdict[str, list[Scope]] = defaultdict(list)
         for scope in self.holds:
             if scope.version is not None:
-                by_version[scope.version].append(scope)
+                by_version[scope.version, scope.given].append(scope)
             elif scope.launcher is not None:
                 by_launcher[scope.launcher].append(scope)
         self._by_version, self._by_launcher = by_version, by_launcher
@@ -138,8 +139,8 @@ class Guard:
         unwell: dict[str, str] = {}
         trials: dict[str, tuple[Scope, ...]] = {}
         back_s: dict[str, float] = {}
-        for scope in (*self._by_version.get(version, ()), *self._by_launcher.get(launcher, ())):
-            if scope.given not in (None, given) or scope.username not in (None, username):
+        for scope in (*self._of_version(version, given), *self._by_launcher.get(launcher, ())):
+            if scope.username not in (None, username):
                 continue
             hold, node = self.holds[scope], scope.node or ""
             if hold.keeps_out or scope in self._trying:
@@ -163,10 +164,14 @@ class Guard:
 
     def mark(self, version: tuple[str, str], username: str, given: str | None) -> tuple[str, str] | None:
         """Return what tells a session from others of its version that may be kept away from other things than it is."""
-        for scope in self._by_version.get(version, ()):
-            if scope.given is not None and scope.given == given and scope.username in (None, username):
-                return username, given
-        return None
+        if given is None:
+            return None
+        mine = any(scope.username in (None, username) for scope in self._by_version.get((version, given), ()))
+        return (username, given) if mine else None
+
+    def _of_version(self, version: tuple[str, str], given: str | None) -> list[Scope]:
+        found = [*self._by_version.get((version, None), ())]
+        return found if given is None else [*found, *self._by_version.get((version, given), ())]
 
     def devices(self) -> dict[tuple[str, str], TimeApart]:
         """Return which devices are left alone, as (node, uuid), why, and for how long."""
