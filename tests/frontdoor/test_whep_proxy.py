@@ -15,7 +15,7 @@ import structlog
 from aiohttp import web
 
 from footlights.frontdoor import Limits, PlaceLimits
-from footlights.protocol.launch_secrets import PROOF, Proofs
+from footlights.protocol.launch_secrets import CHALLENGE, PROOF, Proofs
 from tests.frontdoor.application import Application, listening, serving, until
 from tests.frontdoor.conftest import Door
 
@@ -75,6 +75,24 @@ async def test_the_launchs_secret_is_proved_with_every_request(
     assert [checks.accept(*each) for each in application.proofs] == [False] * 3
     assert "fls_s1" not in str(application.seen)
     assert "fls_" not in f"{made.headers}{made.text}"
+
+
+async def test_a_challenge_that_is_replaced_in_between_is_answered(
+    door: Door, client: httpx2.AsyncClient, application: Application
+) -> None:
+    """By others' requests, or a restart of the agent: the viewer does not notice."""
+    checks = Proofs("fls_s1")
+
+    async def check(request: web.Request) -> web.StreamResponse:
+        if checks.accept(request.headers[PROOF], request.method, request.raw_path):
+            return web.Response(status=201, headers={"Location": "/whep/r-1"})
+        return web.Response(status=401, headers={CHALLENGE: checks.challenge})
+
+    application.answer = check
+    door.targets["s1"] = door.target(secret="fls_s1")
+
+    assert (await offer(client, door.grant())).status_code == 201
+    assert len(application.proofs) == 2
 
 
 async def test_a_refused_secret_is_not_the_viewers_fault(

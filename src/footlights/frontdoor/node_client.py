@@ -99,6 +99,10 @@ async def exchange(
     """
     proof = await proof_of(target, method, path, limits)
     reply = await _exchange(target, method, path, [*headers, *proof.items()], body, limits)
+    if reply.status == 401 and proof and (challenge := reply.header(CHALLENGE.lower())):
+        # The challenge was replaced in between, as after so many proofs. Nothing was done with the request.
+        again = {PROOF: prove(target.secret, challenge, method, path)}
+        reply = await _exchange(target, method, path, [*headers, *again.items()], body, limits)
     if reply.status == 401 and target.secret:
         # As it is, a viewer would take it for its own grant's.
         raise refused_proof()
