@@ -88,9 +88,10 @@ class ServerCertificate:
             log.info("server_certificate_renewed", expire_time=self._shown.pairs[0].times[1].isoformat())
 
     def _make(self, good: Mapping[str, KeyPair]) -> Shown:
-        known = self._authorities
-        made = {each.key_id: good.get(each.key_id) or self._of(each) for each in reversed(known.all)}
-        shown = Shown(made, known.certificates)
+        # Before the authorities themselves: where these change meanwhile, it is seen that this is not of them.
+        trusted = self._authorities.certificates
+        made = {each.key_id: good.get(each.key_id) or self._of(each) for each in reversed(self._authorities.all)}
+        shown = Shown(made, trusted)
         replace_file(self.key, shown.pairs[0].key)
         replace_file(self.certificate, shown.pairs[0].chain, mode=0o644)
         return shown
