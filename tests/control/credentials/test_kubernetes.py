@@ -111,13 +111,20 @@ async def test_a_pod_is_on_the_node_that_kubernetes_says(standin: Standin, kuber
 
 
 @pytest.mark.parametrize(
-    "case", ["unknown", "another account", "another audience", "no pod's", "a pod that is gone", "a pod of before"]
+    "case",
+    [
+        *("unknown", "another account", "another audience", "no pod's", "a user of that name"),
+        *("a pod that is gone", "a pod of before"),
+    ],
 )
 async def test_no_other_token_is_taken(standin: Standin, kubernetes: Kubernetes, case: str) -> None:
     """Such as one for Kubernetes itself, which any pod has, or of a pod that was replaced; all in the same words."""
     more: dict[str, Any] = {
         "another account": {"account": "default"},
         "another audience": {"audiences": ["https://kubernetes.default.svc"]},
+        "a user of that name": {
+            "user": {"username": ACCOUNTS[0], "extra": {f"{EXTRA}pod-name": ["agent-x"], f"{EXTRA}pod-uid": ["uid-1"]}}
+        },
         "no pod's": {"user": {"username": f"system:serviceaccount:{ACCOUNTS[0]}"}},
     }
     token = "made up" if case == "unknown" else standin.pod("agent-x", "gpu-1", **more.get(case, {}))

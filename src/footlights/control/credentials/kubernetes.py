@@ -76,7 +76,8 @@ class Kubernetes:
         )
         status = review.get("status", {})
         user = status.get("user", {})
-        account = str(user.get("username", "")).removeprefix(_USER)
+        username = str(user.get("username", ""))
+        account = username.removeprefix(_USER) if username.startswith(_USER) else ""
         extra = {name: values[0] for name, values in user.get("extra", {}).items() if values}
         pod, uid = extra.get(f"{_EXTRA}pod-name", ""), extra.get(f"{_EXTRA}pod-uid", "")
         if not status.get("authenticated") or AUDIENCE not in status.get("audiences", ()) or account not in accounts:
