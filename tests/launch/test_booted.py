@@ -84,8 +84,10 @@ class Booted:
         nft = ["nsenter", f"--net=/proc/{self.machine.leader}/ns/net", "--", "nft"]
         text = firewall.rules(firewall.FirewallSettings(first_port=PORTS.signal, last_port=PORTS.signal + 99))
         subprocess.run([*nft, "-f", "-"], input=text, text=True, check=True)
-        yield
-        subprocess.run([*nft, "delete", "table", "inet", "footlights"], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run([*nft, "delete", "table", "inet", "footlights"], check=True)
 
 
 @pytest.fixture
