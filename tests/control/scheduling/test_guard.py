@@ -223,6 +223,18 @@ async def test_what_no_other_node_could_run_ends_at_once(plane: Control, reason:
     assert ended.status_message == "It said why. No other node could run it."
 
 
+async def test_an_agent_that_does_not_say_why_leaves_no_sentence_empty(plane: Control) -> None:
+    """What the reason means stands for it."""
+    agent = await plane.agent()
+    session_id = await begun(plane, agent)
+    await agent.report(await agent.assignment(session_id), "REJECTED", reason="IMAGE_NOT_FOUND")
+    await plane.place()
+
+    assert (await plane.get(session_id)).status_message == (
+        "The application could not be launched: the image is not there. No other node could run it."
+    )
+
+
 @pytest.mark.parametrize("reason", ["NO_PORTS", "OF_A_LATER_AGENT", ""])
 async def test_a_node_that_refuses_is_not_asked_for_each_of_its_devices(plane: Control, reason: str) -> None:
     """What is not of the device is of the node: the next try is elsewhere, also for a reason that is not known."""

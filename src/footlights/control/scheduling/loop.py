@@ -225,10 +225,11 @@ class PlacementLoop:
         found = queue.hopeless(page, decisions) if page.lacking else []
         if not found:
             return frozenset()
-        ends = [
-            (row, meaning(last.reason).end, f"{last.message.rstrip('.')}. No other node could run it.")
-            for row, last in found
-        ]
+        ends = []
+        for row, last in found:
+            what = meaning(last.reason)
+            why = last.message.rstrip(".") or f"The application could not be launched: {what.says}"
+            ends.append((row, what.end, f"{why}. No other node could run it."))
         return await self._work.write(lambda tx: session_rows.end_waiting(tx, ends, now=now))
 
     @property
