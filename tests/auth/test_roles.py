@@ -57,10 +57,11 @@ def test_every_rpc_names_a_permission_that_some_role_holds(method: MethodDescrip
     assert any(permission in held for held in PERMISSIONS.values())
 
 
-def test_what_is_open_to_anybody_is_open_for_one_rpc() -> None:
-    """An invited agent has nothing to show yet, and proves in its request that it knows its code."""
+def test_what_is_open_to_anybody_is_enrolling_alone() -> None:
+    """Who enrolls has nothing to show yet, and proves in its request that it knows a code, or is in a pod."""
     assert [method.full_name for method in METHODS if is_open(permission_of(method))] == [
-        "footlights.agent.v1.CertificateService.Enroll"
+        "footlights.agent.v1.CertificateService.Enroll",
+        "footlights.agent.v1.CertificateService.EnrollPod",
     ]
 
 

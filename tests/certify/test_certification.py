@@ -95,6 +95,7 @@ def test_each_misbehaviour_is_a_line(recipe: Any) -> None:
     assert {check for check, verdict in found.items() if verdict == "FAIL"} == {"OUTPUT", "PORTS", "SECRET", "STOP"}
     assert {check for check, verdict in found.items() if verdict == "WARN"} == {
         "VIEWERS",
+        "PRESENCE",
         "NOTICE",
         "STAGE_REFUSED",
     }

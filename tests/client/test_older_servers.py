@@ -158,6 +158,9 @@ HARMLESS = {
     "message": "A text for other operators; the node is cordoned or drained all the same.",
     "view": "The answer has more than was asked for.",
     "checks_secret": "It gives launches no secret, and such an application then asks for none.",
+    "cache_paths": "Sessions start with empty caches.",
+    "forwarded_headers": "Applications do without them.",
+    "max_viewers": "The application refuses one more itself.",
     "limit": "The whole list comes as one page.",
     "page_token": "One of a later server: the list begins again, and no item is missed.",
 }

@@ -62,19 +62,22 @@ async def test_an_agent_whose_disk_fails_starts_nothing_and_goes_on(node: Stack)
 
             async def refused() -> bool:
                 session = await node.get(f"/stream/{waiting}")
-                refusals = "REFUSED: 1 device" in (session["queue"] or {}).get("reasons", ())
-                return session["state"] == "PENDING" and refusals and "Input/output error" in session["status_message"]
+                # This session at first, and then all, leave the node alone.
+                reasons = {each["reason"] for each in (session["queue"] or {}).get("wait_reasons", ())}
+                waits = session["state"] == "PENDING" and bool(reasons & {"REFUSED", "UNWELL"})
+                return waits and "Input/output error" in session["status_message"]
 
             await until(refused, what="the session waits for a journal that can be written")
             during = await node.get(f"/stream/{running}")
-            state = (await node.get("/nodes/node-a"))["state"]
+            unwell = (await node.get("/nodes/node-a"))["back_offs"]
     except CannotTrace as why:
         pytest.skip(str(why))
     await node.call("DELETE", f"/stream/{running}")
     ended = await node.session_in(running, "TERMINATED")
-    started = await node.session_in(waiting, "READY", "ACTIVE")
+    # One session tries the node again after half a minute.
+    started = await node.session_in(waiting, "READY", "ACTIVE", timeout_s=60)
 
     assert during["state"] == "READY"
-    assert state == "READY"
+    assert [each["reason"] for each in unwell] == ["JOURNAL_UNAVAILABLE"]
     assert started["state"] == "READY"
     assert ended["end_reason"] == "USER_TERMINATED"

@@ -433,7 +433,7 @@ async def test_a_player_goes_on_when_its_router_forgets_it(viewer: ViewerProcess
                     if asyncio.get_running_loop().time() - began > 1:
                         break
             assert client.connection_state == "connected"
-            assert asyncio.get_running_loop().time() - began < 9
+            assert asyncio.get_running_loop().time() - began < 25
             await viewer.status_where(lambda s: s["viewers"] == 1)
     finally:
         nat.close()

@@ -40,7 +40,7 @@ Limits = application_pb2.Limits
             Limits(idle_timeout=seconds(120)),
             {"ready_for": 300, "idle_for": 120, "ever_connected": True},
             "IDLE_TIMEOUT",
-            "No viewer was connected for 2 minutes",
+            "There was no viewer or no input for 2 minutes",
         ),
         (Limits(idle_timeout=seconds(120)), {"ready_for": 300, "idle_for": 119, "ever_connected": True}, "", ""),
         (Limits(idle_timeout=seconds(120)), {"ready_for": 300, "idle_for": 300}, "", ""),

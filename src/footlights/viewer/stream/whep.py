@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("footlights.viewer.stream.whep")
 
 FRAGMENT = "application/trickle-ice-sdpfrag"
-MAX_OFFER_BYTES = 256 * 1024
+MAX_OFFER_BYTES = 64 * 1024
 READY_WAIT = 15.0  # seconds
 
 CORS = {
