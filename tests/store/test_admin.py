@@ -189,6 +189,9 @@ async def test_a_restored_database_is_the_copy_with_nobody_waiting(
     assert in_use.exit_code == 1
     assert "Another server has" in in_use.output or "other connections. Stop every server first" in in_use.output
     assert restored.exit_code == 0, restored.output
+    kept = [path for path in fresh[0].glob(f"{DATABASE_FILE}*") if "-wal" not in path.name and "-shm" not in path.name]
+    assert len(kept) == (0 if fresh[1] else 2)
+    assert fresh[1] or (fresh[0] / DATABASE_FILE).stat().st_mode & 0o777 == 0o600
     assert "1 sessions that waited then were ended" in restored.output
     store = open_store(*fresh)
     ids = [each.session_id for each in (waiting, session, later)]

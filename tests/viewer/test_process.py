@@ -485,7 +485,7 @@ async def test_h264_with_few_parameters_plays(viewer: ViewerProcess, parameters:
     ids=["in capitals", "thousands"],
 )
 async def test_odd_formats_are_refused_at_once(viewer: ViewerProcess, formats: str) -> None:
-    """They neither fail in here nor hold up who watches (4,000, when so many were taken, held everything up for eight seconds)."""
+    """They neither fail in here nor hold up who watches, as 4,000 did for eight seconds."""
     began = time.monotonic()
     headers = {"Content-Type": "application/sdp"}
     async with (

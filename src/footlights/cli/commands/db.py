@@ -81,7 +81,7 @@ def restore(
     """Replace the database by a backup; every server must be stopped. Postgres: with pg_restore.
 
     Sessions that waited then are ended, since what became of them is not known; those that ran end as their nodes
-    report. SQLite's former files stay as footlights.db.replaced.
+    report. SQLite's former files stay as footlights.db.replaced-TIME.
     """
     with exiting():
         from footlights.store import admin

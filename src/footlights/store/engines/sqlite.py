@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import time
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
@@ -128,20 +129,22 @@ class SqliteEngine(DatabaseEngine):
             ) from error
 
     def restore(self, source: Path) -> None:
-        """Copy the file; what was there before stays beside it, as ``footlights.db.replaced``."""
+        """Copy the file; what was there before stays beside it, as ``footlights.db.replaced-TIME``."""
         _check_copy(source)
         path = self._path.absolute()
-        draft = path.with_name(f"{path.name}.restoring")
+        draft, now = path.with_name(f"{path.name}.restoring"), int(time.time())
         try:
-            shutil.copyfile(source, draft)
-            draft.chmod(files.PRIVATE)
-            with draft.open("rb") as copy:
+            draft.unlink(missing_ok=True)
+            files.create_file(draft, b"")
+            with source.open("rb") as copied, draft.open("wb") as copy:
+                shutil.copyfileobj(copied, copy)
+                copy.flush()
                 os.fsync(copy.fileno())
             # The log first: with another database it would be read as its newest pages.
             for suffix in ("-wal", "-shm", ""):
                 old = path.with_name(path.name + suffix)
                 if old.exists():
-                    old.replace(path.with_name(f"{path.name}.replaced{suffix}"))
+                    old.replace(path.with_name(f"{path.name}.replaced-{now}{suffix}"))
             draft.replace(path)
             files.sync_directory(path.parent)
         except OSError as error:
