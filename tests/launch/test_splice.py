@@ -127,7 +127,7 @@ async def test_a_proof_is_for_one_request(changed: Callable[[str], str]) -> None
 
 
 async def test_with_the_secret_everything_passes_both_ways() -> None:
-    """The head as it was sent, the body, and the end."""
+    """The head as it was sent, with the secret for an application that asks for it unsaid; the body, and the end."""
     async with application() as (inner, signal), door(signal) as port:
         shown = await proof(port, SECRET, "POST", "/whep")
         head = f"POST /whep HTTP/1.1\r\nHost: node\r\n{shown}\r\n"
@@ -139,7 +139,8 @@ async def test_with_the_secret_everything_passes_both_ways() -> None:
         writer.close()
 
         assert answer == b"HTTP/1.1 200 OK\r\n\r\n" + body
-        assert inner.heads == [head.encode()]
+        first, _, rest = head.partition("\r\n")
+        assert inner.heads == [f"{first}\r\nFootlights-Launch-Secret: {SECRET}\r\n{rest}".encode()]
 
 
 async def test_a_websocket_passes() -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from footlights.launch.probes import loopback
-from footlights.protocol.launch_secrets import CHALLENGE, PROOF, Proofs
+from footlights.protocol.launch_secrets import CHALLENGE, HEADER, PROOF, Proofs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +65,7 @@ class Splice:
     ) -> None:
         self._ports, self._host, self._head_s = ports, host, head_s
         self._entered = entered
-        self._proofs = Proofs(secret)
+        self._proofs, self._secret = Proofs(secret), secret
         self._source = source
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
@@ -143,7 +143,7 @@ class Splice:
         try:
             for each in (writer, inner_writer):
                 _keep_alive(each)
-            inner_writer.write(head)
+            inner_writer.write(self._presented(head))
             async with asyncio.TaskGroup() as group:
                 group.create_task(_pump(reader, inner_writer))
                 group.create_task(_pump(inner, writer))
@@ -151,6 +151,14 @@ class Splice:
             pass  # a connection that broke on one side breaks on the other
         finally:
             inner_writer.transport.abort()
+
+    def _presented(self, head: bytes) -> bytes:
+        """Add the launch's secret, for an application that asks for it although its version does not say so.
+
+        The proof was for this door, and is good once. The application is on this node and has the secret itself.
+        """
+        first, _, rest = head.partition(b"\r\n")
+        return b"%s\r\n%s: %s\r\n%s" % (first, HEADER.encode(), self._secret.encode(), rest)
 
     async def _head(self, reader: asyncio.StreamReader) -> bytes:
         """Read a request's head; empty where it is too long, too slow or cut off."""
