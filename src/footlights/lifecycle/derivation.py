@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from footlights.lifecycle.reasons import REASONS, Fault, Retry, meaning
+from footlights.lifecycle.reasons import Fault, Retry, meaning
 from footlights.lifecycle.states import EndReason, Intent, LaunchState, SessionState
 
 MAX_LAUNCHES = 5
@@ -103,7 +103,7 @@ def _ended_by_itself(launch: LaunchFacts, failures: int) -> DerivedState:
         return DerivedState(SessionState.PENDING, message=launch.message)
     if launch.state is LaunchState.LOST:
         return _ended(EndReason.NODE_LOST, launch.message or "The node no longer knows the launch.")
-    end = REASONS[launch.reason].end if launch.reason in REASONS else EndReason.LAUNCH_FAILED
+    end = meaning(launch.reason).end
     if launch.state in (LaunchState.FAILED, LaunchState.REJECTED):
         message = launch.message or f"The application could not be launched: {meaning(launch.reason).says}."
         return _ended(end, f"Tried {failures + 1} times, the last time: {message}" if failures else message)
