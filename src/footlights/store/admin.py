@@ -17,7 +17,6 @@ from footlights.lifecycle import EndReason
 from footlights.store.engines import opening
 from footlights.store.engines.sqlite import DATABASE_FILE
 from footlights.store.sessions import session_rows
-from footlights.store.sessions.derivation import SessionStates
 from footlights.store.store import Store
 from footlights.store.unit import Transaction
 
@@ -172,14 +171,9 @@ async def _end_all_waiting(engine: DatabaseEngine) -> int:
 
 
 def _end_waiting(tx: Transaction) -> int:
-    now = datetime.now(UTC)
-    waiting = [each.session_id for each in session_rows.pending_page(tx, _PAGE).sessions]
-    lives = SessionStates.of_sessions(tx, waiting)
-    found = [session for each in waiting if (session := lives.session(each)) is not None]
-    for session in found:
-        lives.end(session, EndReason.USER_TERMINATED, _WAITED, now=now)
-    lives.write()
-    return len(found)
+    waiting = session_rows.pending_page(tx, _PAGE).sessions
+    ends = [(row, EndReason.USER_TERMINATED, _WAITED) for row in waiting]
+    return len(session_rows.end_waiting(tx, ends, now=datetime.now(UTC)))
 
 
 def _make(target: Path) -> None:
