@@ -136,11 +136,7 @@ class Index(FleetState):
         """Return up to so many nodes on which a wish would be placed now, for one that may not be yet."""
         shape = self._shape_of(wish)
         shape.match(self._cells)
-        ready, nodes = self._table.ready_for(wish), 0
-        for tiers in shape.classes:
-            for tier in tiers:
-                for cell in tier:
-                    nodes |= cell.layers[0] & ready
+        nodes = self._fitting(shape, self._table.ready_for(wish))
         return [self._table.members[position].view.name for position in islice(positions(nodes), limit)]
 
     def explain(self, wish: Wish, limit: int = EXPLAINED) -> list[NodeVerdict]:
@@ -158,13 +154,18 @@ class Index(FleetState):
         refused = self._table.refused(wish, LeftAlone.of(wish))
         for out in refused.values():
             nodes ^= out
-        fitting = 0
-        for cell in self._cells:
-            if not shape.refusal(cell):
-                fitting |= cell.layers[0] & nodes
+        fitting = self._fitting(shape, nodes)
         groups = (fitting ^ best, nodes ^ fitting, *refused.values())
         shown = best | sample(groups, limit - best.bit_count())
         return verdicts(wish, (self._view(self._table.members[position]) for position in positions(shown)))
+
+    def _fitting(self, shape: WishShape, among: int) -> int:
+        """Return the nodes with a device that fits; ``match`` comes first."""
+        nodes = 0
+        for cell in self._cells:
+            if not shape.refusal(cell):
+                nodes |= cell.layers[0] & among
+        return nodes
 
     def _best(self, wish: Wish, shape: WishShape, nodes: int) -> NodeDevice | None:
         warm = nodes & self._table.warm_for(wish)
