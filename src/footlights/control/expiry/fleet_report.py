@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import TYPE_CHECKING
 
 from footlights.control.observability import fleet_metrics
@@ -49,6 +48,7 @@ class FleetReport:
             ends = await self._context.store.read(self._feed.read_ends) if len(ends) >= BATCH else []
         if self._context.monotonic() - self._reported_at >= self.PERIOD_S:
             self._reported_at = self._context.monotonic()
-            unwell = await self._context.store.read(lambda tx: self._context.unwell_nodes(tx, now))
-            fleet = await self._context.store.read(partial(fleet_metrics.fleet, unwell=unwell))
+            fleet = await self._context.store.read(
+                lambda tx: fleet_metrics.fleet(tx, unwell=self._context.unwell_nodes(tx, now))
+            )
             self._context.metrics.fleet(dict(fleet.sessions), dict(fleet.slots), dict(fleet.nodes))
