@@ -45,6 +45,8 @@ MOST_KEYS: Final = 8
 _KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 _FORMAT: Final = b"\x01"
+_SECRETS: Final = "secrets"
+"""The label of the box."""
 _LOCK_S: Final = 10.0
 _LOCK_PAUSE_S: Final = 0.05
 _SINCE: Final = re.compile(r"from=(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)")
@@ -70,6 +72,11 @@ class RingKey:
     def derive(self, label: str) -> bytes:
         """Return the 32-byte key for one use (HKDF-SHA256, RFC 5869)."""
         return HKDF(SHA256(), _KEY_BYTES, salt=None, info=f"footlights.v1.{label}".encode()).derive(self.key)
+
+    def box(self) -> Box:
+        """Return the box for what is sealed with this key alone; see ``ClusterKey.box``."""
+        keys = (self.derive(_SECRETS),)
+        return Box(lambda: keys)
 
     @property
     def text(self) -> str:
@@ -154,7 +161,7 @@ class ClusterKey:
 
     def box(self) -> Box:
         """Return the box for secrets at rest."""
-        return Box(self.keys("secrets"))
+        return Box(self.keys(_SECRETS))
 
 
 def parse_ring(text: str, where: str) -> tuple[RingKey, ...]:

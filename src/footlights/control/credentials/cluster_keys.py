@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from footlights.auth.secrets import Box
 from footlights.errors import FailedPrecondition, Internal, LocalReason
 from footlights.store import admin
 from footlights.store.cluster import replica_rows, revisions, sealed_values
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from footlights.auth.secrets import ClusterKey, RingKey
+    from footlights.auth.secrets import Box, ClusterKey, RingKey
     from footlights.store import Store, Transaction
     from footlights.store.cluster.sealed_values import SealedColumn
     from footlights.supervision import Supervisor
@@ -92,8 +91,7 @@ class KeyRotation:
         self._sealed_with = current
 
     async def _seal_again(self) -> None:
-        current = self._key.ring[0]
-        seal = _sealing(self._key.box(), Box(lambda: (current.derive("secrets"),)))
+        seal = _sealing(self._key.box(), self._key.ring[0].box())
         for column in sealed_values.COLUMNS:
             after = ""
             while True:
@@ -125,7 +123,7 @@ def _check_unused(tx: Transaction, keys: Sequence[RingKey], beats: Mapping[str, 
     running = [row for row in replica_rows.everyone(tx) if row.beat > beats.get(row.replica, row.beat)]
     for key in keys:
         name = key.fingerprint
-        box = Box(lambda: (key.derive("secrets"),))  # noqa: B023
+        box = key.box()
         why = ""
         if revisions.noted_key(tx) == name:
             why = "the database is sealed with it: no server has used a newer one yet"
