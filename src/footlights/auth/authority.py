@@ -155,7 +155,7 @@ class Authority:
     @property
     def key_id(self) -> str:
         """What identifies its key."""
-        return x509.SubjectKeyIdentifier.from_public_key(self._issuer.public_key()).digest.hex()
+        return _key_id(self._issuer)
 
     @property
     def server_name(self) -> str:
@@ -270,9 +270,12 @@ def identity_of(certificate: bytes) -> CertificateIdentity | None:
 def is_of_newest(chain: bytes, authorities: bytes) -> bool:
     """Return whether a certificate is signed by the first one of authorities; PEM. Raises ValueError: one is none."""
     signer = x509.load_pem_x509_certificates(authorities)[0]
-    known = x509.SubjectKeyIdentifier.from_public_key(signer.public_key()).digest.hex()
     identity = identity_of(chain)
-    return identity is not None and identity.authority == known
+    return identity is not None and identity.authority == _key_id(signer)
+
+
+def _key_id(authority: x509.Certificate) -> str:
+    return x509.SubjectKeyIdentifier.from_public_key(authority.public_key()).digest.hex()
 
 
 def _requested_key(request: bytes) -> ec.EllipticCurvePublicKey:
