@@ -79,7 +79,7 @@ class PlacementLoop:
         self._new_secret = new_secret
         self._supervisor, self._wishes = supervisor, Wishes(supervisor)
         self._history, self._history_at = History(), -1e9
-        self._outlook, self._outlook_at, self._outlook_took = Outlook(), -1e9, 0.0
+        self._outlook_at, self._outlook_took = -1e9, 0.0
         self._etas: dict[str, float] = {}
         self._whole_at, self._whole_took = -1e9, 0.0
         self._places = QueuePlaces()
@@ -248,9 +248,9 @@ class PlacementLoop:
                 self._history_at = self._outlook_at
                 self._history = await self._store.read(History.load)
             held = await self._store.read(launch_rows.held_slots)
-            self._outlook = Outlook.of(self._history, held, self._cache.device_name, now=now)
-            nodes = self._cache.affected(self._outlook.ends, {each.group: each.wish for each in in_line}.values())
-            self._etas = self._outlook.etas(nodes, in_line)
+            outlook = Outlook.of(self._history, held, self._cache.device_name, now=now)
+            nodes = self._cache.affected(outlook.ends, {each.group: each.wish for each in in_line}.values())
+            self._etas = outlook.etas(nodes, in_line)
             self._outlook_took = time.perf_counter() - started
 
     async def _tell(
