@@ -233,7 +233,7 @@ class ServerSettings:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def _check_networks(self) -> None:
-        networks = tuple(part.strip() for given in self.node_networks for part in given.split(",") if part.strip())
+        networks = _listed(self.node_networks)
         object.__setattr__(self, "node_networks", networks)
         for network in networks:
             try:
@@ -243,7 +243,7 @@ class ServerSettings:
                 raise InvalidArgument("node_networks", problem) from None
 
     def _check_kubernetes(self) -> None:
-        accounts = tuple(part.strip() for given in self.kubernetes_agents for part in given.split(",") if part.strip())
+        accounts = _listed(self.kubernetes_agents)
         object.__setattr__(self, "kubernetes_agents", accounts)
         for account in accounts:
             if not _ACCOUNT.fullmatch(account):
@@ -307,6 +307,11 @@ def split_address(field: str, text: str) -> tuple[str, int]:
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise InvalidArgument(field, f"must be HOST:PORT, as in 127.0.0.1:8080 (got {text!r}).")
     return host, int(port)
+
+
+def _listed(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the values of an option that may be repeated, or separate them by commas."""
+    return tuple(part.strip() for each in given for part in each.split(",") if part.strip())
 
 
 def _check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
