@@ -45,9 +45,9 @@ class GoodStart(NamedTuple):
     application: str
     version: str
     node: str
-    username: str
-    given: str
     began: datetime
+    username: str = ""
+    given: str = ""
 
 
 class LiveStart(NamedTuple):
@@ -107,9 +107,9 @@ def ready_inputs(
 
 
 def _good(tx: Transaction, more: Sequence[Any], which: Any, since: datetime) -> list[GoodStart]:
-    key = (SESSION.c.application, SESSION.c.application_version, LAUNCH.c.node, *more)
+    key = (SESSION.c.application, SESSION.c.application_version, LAUNCH.c.node)
     statement = (
-        select(*key, func.max(LAUNCH.c.created_time))
+        select(*key, func.max(LAUNCH.c.created_time), *more)
         .join(LAUNCH, SESSION.c.session_id == LAUNCH.c.session_id)
         .where(
             which,
@@ -117,13 +117,9 @@ def _good(tx: Transaction, more: Sequence[Any], which: Any, since: datetime) -> 
             LAUNCH.c.start_s.is_not(None),
             LAUNCH.c.created_time >= since,
         )
-        .group_by(*key)
+        .group_by(*key, *more)
     )
-    found = []
-    for *named, began in tx.execute(statement):
-        application, version, node, username, given = [*named, "", ""][:5]
-        found.append(GoodStart(application, version, node, username, given, began))
-    return found
+    return [GoodStart(*row) for row in tx.execute(statement)]
 
 
 def ready_nodes(tx: Transaction, nodes: Collection[str], *, since: datetime) -> dict[tuple[str, str, str], datetime]:
