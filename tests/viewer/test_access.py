@@ -9,7 +9,8 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from footlights.viewer.access import HEADER, MEMBER, ROOTS_MEMBER, SessionFile, read_session_file
+from footlights.protocol.launch_secrets import HEADER, MEMBER
+from footlights.viewer.access import ROOTS_MEMBER, SessionFile, read_session_file
 from footlights.viewer.stream.whep import FRAGMENT
 from tests.launch import knocking
 from tests.viewer.stages import StageMaker

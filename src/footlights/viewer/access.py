@@ -11,18 +11,18 @@ the viewer, every request is served.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 import logging
 import os
-import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+
+from footlights.protocol.launch_secrets import CHALLENGE, HEADER, MEMBER, PROOF, Proofs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,14 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("footlights.viewer.access")
 
 SESSION_FILE = "FOOTLIGHTS_SESSION_FILE"
-MEMBER = "FOOTLIGHTS_LAUNCH_SECRET"
 ROOTS_MEMBER = "FOOTLIGHTS_STAGE_ROOTS"
 STAGE_MEMBER = "usd_stage_uri"
-HEADER = "Footlights-Launch-Secret"
-PROOF = "Footlights-Launch-Proof"
-CHALLENGE = "Footlights-Launch-Challenge"
-MAX_NONCES = 1024
-"""Then the challenge is replaced."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -77,30 +71,9 @@ def read_session_file(environment: Mapping[str, str] = os.environ) -> SessionFil
     return SessionFile(secret, None if roots is None else tuple(roots), stage)
 
 
-class _Proofs:
-    """Checks the proofs that requests carry, each once."""
-
-    def __init__(self, secret: str) -> None:
-        self._secret = secret
-        self._used: set[str] = set()
-        self.challenge = secrets.token_urlsafe(18)
-
-    def accept(self, proof: str, method: str, target: str) -> bool:
-        nonce, _, mac = proof.partition(".")
-        text = "\0".join(("footlights.launch.v1", self.challenge, nonce, method, target))
-        wanted = hmac.new(self._secret.encode(), text.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
-        if not _same(wanted, mac) or nonce in self._used:
-            return False
-        self._used.add(nonce)
-        if len(self._used) >= MAX_NONCES:
-            self._used.clear()
-            self.challenge = secrets.token_urlsafe(18)
-        return True
-
-
 def require(secret: str) -> Middleware:
     """Return the middleware that refuses requests without the secret; an empty one refuses none."""
-    proofs = _Proofs(secret)
+    proofs = Proofs(secret)
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
