@@ -123,6 +123,15 @@ def has_input(shader: Any, name: str) -> bool:
     return bool(port) and bool(port.GetAttr().HasAuthoredValue() or port.HasConnectedSource())
 
 
+def pair(value: Any, default: tuple[float, float]) -> tuple[float, float]:
+    """Two numbers as they are; the default for anything else."""
+    try:
+        u, v = (float(x) for x in value)
+    except (TypeError, ValueError):
+        return default
+    return (u, v) if math.isfinite(u + v) else default
+
+
 def _attributes(shader: Any, name: str) -> list[Any]:
     from pxr import UsdShade
 
@@ -199,7 +208,7 @@ def _materialx_image(node: Any, output: str, walk: _Walk) -> Value:
     layout = _layout(node, "texcoord", walk)
     tiling, offset = _constant(node, "uvtiling", walk), _constant(node, "uvoffset", walk)
     if tiling is not None or offset is not None:
-        layout = replace(layout, scale=_pair(tiling, (1.0, 1.0)), translation=_pair(offset, (0.0, 0.0)))
+        layout = replace(layout, scale=pair(tiling, (1.0, 1.0)), translation=pair(offset, (0.0, 0.0)))
     wrap = tuple(_wrap(_constant(node, name, walk)) for name in ("uaddressmode", "vaddressmode"))
     image = Image(file, channel=_channel(output), raw=_is_raw(node))
     return Value(map=ImageMap(image, (wrap[0], wrap[1]), layout)).scaled(_constant(node, "factor", walk))
@@ -273,18 +282,18 @@ def _layout(node: Any, name: str, walk: _Walk) -> Layout:
             turn, name = _constant(node, "rotation", walk), "in"
             scale, move = _constant(node, "scale", walk), _constant(node, "translation", walk)
             result = replace(
-                result, scale=_pair(scale, (1, 1)), degrees=_number(turn) or 0.0, translation=_pair(move, (0, 0))
+                result, scale=pair(scale, (1, 1)), degrees=_number(turn) or 0.0, translation=pair(move, (0, 0))
             )
         elif plain.startswith("place2d"):
             turn, name = _constant(node, "rotate", walk), "texcoord"
-            x, y = _pair(_constant(node, "scale", walk), (1, 1))
-            u, v = _pair(_constant(node, "offset", walk), (0, 0))
+            x, y = pair(_constant(node, "scale", walk), (1, 1))
+            u, v = pair(_constant(node, "offset", walk), (0, 0))
             result = replace(
                 result, scale=(1 / x if x else 1, 1 / y if y else 1), degrees=_number(turn) or 0.0, translation=(-u, -v)
             )
         elif plain.startswith("multiply"):
             by, name = _constant(node, "in2", walk), "in1"
-            result = replace(result, scale=_pair(by if not isinstance(by, float) else (by, by), (1, 1)))
+            result = replace(result, scale=pair(by if not isinstance(by, float) else (by, by), (1, 1)))
         else:
             name = next((n for n in ("in", "in1", "texcoord", "st") if node.GetInput(n)), "")
             if not name:
@@ -333,14 +342,6 @@ def _color(value: Any) -> tuple[float, float, float] | None:
     except (TypeError, ValueError):
         return None
     return (r, g, b) if math.isfinite(r + g + b) else None
-
-
-def _pair(value: Any, default: tuple[float, float]) -> tuple[float, float]:
-    try:
-        u, v = (float(x) for x in value)
-    except (TypeError, ValueError):
-        return default
-    return (u, v) if math.isfinite(u + v) else default
 
 
 def _four(value: Any, default: float) -> tuple[float, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from footlights.viewer.scene.materials.network import ImageMap, Value, asset_of, has_input, value_of
+from footlights.viewer.scene.materials.network import ImageMap, Value, asset_of, has_input, pair, value_of
 from footlights.viewer.scene.materials.paint import Layout, Paint
 from footlights.viewer.scene.scene import Image, Texture
 
@@ -266,9 +266,9 @@ def _texture(
     layout = first.layout
     if kind.laid_out:
         layout = Layout(
-            scale=_pair(value_of(shader, "texture_scale").constant, (1.0, 1.0)),
+            scale=pair(value_of(shader, "texture_scale").constant, (1.0, 1.0)),
             degrees=value_of(shader, "texture_rotate").number or 0.0,
-            translation=_pair(value_of(shader, "texture_translate").constant, (0.0, 0.0)),
+            translation=pair(value_of(shader, "texture_translate").constant, (0.0, 0.0)),
             projected=_switch(shader, "project_uvw"),
         )
     kept: list[Image | None] = []
@@ -287,14 +287,6 @@ def _texture(
 
 def _switch(shader: Any, name: str) -> bool:
     return bool(value_of(shader, name).constant)
-
-
-def _pair(value: Any, default: tuple[float, float]) -> tuple[float, float]:
-    try:
-        u, v = (float(x) for x in value)
-    except (TypeError, ValueError):
-        return default
-    return (u, v)
 
 
 def _unit(value: float | None, default: float) -> float:
