@@ -55,7 +55,7 @@ class Value:
         return _color(self.constant)
 
     def scaled(self, factor: Any) -> Value:
-        """The same, multiplied by a number or a colour."""
+        """The same, multiplied by a number or a colour; unchanged by what is neither."""
         by = _color(factor)
         if by is None or by == (1.0, 1.0, 1.0):
             return self
@@ -91,7 +91,10 @@ class _Walk:
 
 
 def value_of(shader: Any, *names: str) -> Value:
-    """What the first of the inputs that has a value is given, through interfaces, node graphs and nodes."""
+    """What the first of the inputs that has a value is given, through interfaces, node graphs and nodes.
+
+    Nothing of no names.
+    """
     walk = _Walk()
     for name in names:
         found = _input(shader, name, walk)

@@ -178,20 +178,19 @@ def _kind(shader: Any) -> Surface | None:
 def _paint(shader: Any, kind: Surface, left_out: LeftOut) -> Paint:
     path = str(shader.GetPath())
     color = _with_picture(shader, kind.color, kind.color_picture, kind.tint)
-    weight = value_of(shader, *kind.weight).number if kind.weight else None
-    color = color.scaled(weight) if weight is not None else color
+    color = color.scaled(value_of(shader, *kind.weight).number)
     opacity = _opacity(shader, kind)
     emission = _emission(shader, kind)
     roughness = _with_picture(shader, kind.roughness, kind.roughness_picture)
     metallic = _with_picture(shader, kind.metallic, kind.metallic_picture)
-    occlusion, normal = (value_of(shader, *names) if names else Value() for names in (kind.occlusion, kind.normal))
+    occlusion, normal = value_of(shader, *kind.occlusion), value_of(shader, *kind.normal)
     if kind.packed and _switch(shader, kind.packed_switch) and (packed := asset_of(shader, kind.packed)):
         occlusion, roughness, metallic = (Value(map=ImageMap(Image(packed, channel=c, raw=True))) for c in "rgb")
     if any(value.computed for value in (color, opacity, emission)):
         left_out.add("shading graphs are followed, not evaluated", path)
 
     texture, layout = _texture(shader, kind, (color, opacity, emission, occlusion, normal), left_out)
-    cutoff = value_of(shader, *kind.cutoff).number if kind.cutoff else None
+    cutoff = value_of(shader, *kind.cutoff).number
     if texture is not None and texture.alpha is not None and cutoff:
         texture = replace(texture, cutout=cutoff)
     shown = color.color or (kind.default_color if color.map is None else _GREY)
@@ -201,7 +200,7 @@ def _paint(shader: Any, kind: Surface, left_out: LeftOut) -> Paint:
         shown, metallic = specular, Value(constant=1.0)
     if texture is not None:
         texture = replace(texture, base=shown if color.primvar is None else (1.0, 1.0, 1.0), light=glow)
-    transmission = value_of(shader, *kind.transmission).number if kind.transmission else None
+    transmission = value_of(shader, *kind.transmission).number
     clear = _unit(opacity.number if opacity.map is None else None, kind.see_through)
     if transmission:
         clear *= 1 - (1 - _SEE_THROUGH) * min(1.0, max(0.0, transmission))
@@ -226,12 +225,10 @@ _GREY: Final = (0.18, 0.18, 0.18)
 
 def _with_picture(shader: Any, names: Names, pictures: Names, tint: Names = ()) -> Value:
     """A value, or the picture that replaces it where there is one."""
-    found = value_of(shader, *names) if names else Value()
-    picture = value_of(shader, *pictures) if pictures else Value()
+    found, picture = value_of(shader, *names), value_of(shader, *pictures)
     if picture.map is None:
         return found
-    by = value_of(shader, *tint).color if tint else None
-    return replace(picture.scaled(by) if by else picture, constant=found.constant, primvar=None)
+    return replace(picture.scaled(value_of(shader, *tint).color), constant=found.constant, primvar=None)
 
 
 def _opacity(shader: Any, kind: Surface) -> Value:
