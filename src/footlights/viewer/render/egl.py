@@ -39,16 +39,12 @@ def index_of(egl: Any, wanted: bytes) -> int | None:
     addresses = [lookup(function) for function in (b"eglQueryDevicesEXT", b"eglQueryDeviceBinaryEXT")]
     if not all(addresses):
         return None
-    flag, number = ctypes.c_uint, ctypes.c_int
-    listed = ctypes.CFUNCTYPE(flag, number, ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(number))(addresses[0])
-    asked = ctypes.CFUNCTYPE(flag, ctypes.c_void_p, number, number, ctypes.c_void_p, ctypes.POINTER(number))(
-        addresses[1]
-    )
-    devices, count = (ctypes.c_void_p * _MOST)(), number(0)
+    listed, asked = QUERY_DEVICES(addresses[0]), QUERY_DEVICE_BINARY(addresses[1])
+    devices, count = (ctypes.c_void_p * _MOST)(), ctypes.c_int(0)
     if not listed(_MOST, devices, ctypes.byref(count)):
         return None
     for index in range(min(count.value, _MOST)):
-        found, size = ctypes.create_string_buffer(16), number(0)
+        found, size = ctypes.create_string_buffer(16), ctypes.c_int(0)
         answered = asked(devices[index], _DEVICE_UUID_EXT, 16, found, ctypes.byref(size))
         if answered and size.value == len(wanted) and found.raw == wanted:
             return index
