@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from footlights.viewer.scene.scene import places_of
+
 if TYPE_CHECKING:
     from footlights.viewer.scene.scene import Lighting, Scene
 
@@ -160,15 +162,12 @@ def environment(core: Any, roughness: float) -> Any:
 
 
 def _ground_samples(scene: Scene, floor: float, height: float) -> list[tuple[np.ndarray, np.ndarray]]:
-    world: list[np.ndarray] = []
-    for joint in scene.joints:
-        local, _ = joint.sample(scene.timeline.start)
-        world.append(local if joint.parent < 0 else local @ world[joint.parent])
+    places = places_of(scene.joints, scene.timeline.start)
     samples = []
     for batch in scene.batches:
         if batch.finish.transparent:
             continue
-        matrix = world[batch.joint]
+        matrix = places[batch.joint]
         corners = batch.positions[batch.triangles].mean(axis=1)
         points = np.concatenate([batch.positions, corners]) @ matrix[:3, :3] + matrix[3, :3]
         near = np.clip(1 - (points[:, 2] - floor) / (0.6 * height), 0, 1)

@@ -129,6 +129,15 @@ class SceneJoint:
     sample: Callable[[float], tuple[Matrix, bool]]
 
 
+def places_of(joints: list[SceneJoint], time: float) -> list[Matrix]:
+    """What leads from each joint's space to the scene's, at a time."""
+    places: list[Matrix] = []
+    for joint in joints:
+        local, _ = joint.sample(time)
+        places.append(local if joint.parent < 0 else local @ places[joint.parent])
+    return places
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """Where to look from, in the scene's space (metres, Z up)."""

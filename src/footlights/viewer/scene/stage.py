@@ -27,7 +27,7 @@ from footlights.viewer.scene.prims.cards import draw_mode, stand_in
 from footlights.viewer.scene.prims.deform import Deformer, Deformers, Motion
 from footlights.viewer.scene.prims.meshes import pieces_of
 from footlights.viewer.scene.roots import StageRoots
-from footlights.viewer.scene.scene import ROOT, Batch, Bounds, Finish, Matrix, Scene, SceneJoint, Timeline
+from footlights.viewer.scene.scene import ROOT, Batch, Bounds, Finish, Matrix, Scene, SceneJoint, Timeline, places_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,7 +80,7 @@ def load_scene(path: Path, name: str | None = None, roots: StageRoots | None = N
             + "".join(f"; left out: {line}" for line in left_out.lines()[:3]),
         )
     start, end = _times(stage)
-    places = _places(reader.joints, start)
+    places = places_of(reader.joints, start)
     bounds = _bounds(places, batches, reader.boxes)
     return Scene(
         name=name or path.stem,
@@ -307,15 +307,6 @@ def _merge(
 def _cofactors(linear: Matrix) -> Matrix:
     a, b, c = linear
     return np.stack([np.cross(b, c), np.cross(c, a), np.cross(a, b)])
-
-
-def _places(joints: list[SceneJoint], start: float) -> list[Matrix]:
-    """What leads from each joint's space to the scene's, at the start."""
-    places: list[Matrix] = []
-    for joint in joints:
-        local, _ = joint.sample(start)
-        places.append(local if joint.parent < 0 else local @ places[joint.parent])
-    return places
 
 
 def _bounds(places: list[Matrix], batches: list[Batch], boxes: list[tuple[int, np.ndarray]]) -> Bounds:
