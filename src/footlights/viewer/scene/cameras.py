@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from footlights.viewer.scene.scene import View
+from footlights.viewer.scene.scene import View, triple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ def _stored(settings: dict[str, Any], to_world: Matrix) -> list[View]:
         eye, target = (point @ to_world[:3, :3] + to_world[3, :3] for point in (eye, target))
         if not np.isfinite(eye + target).all() or np.allclose(eye, target):
             return []
-        return [View(_triple(eye), _triple(target), 34.0)]
+        return [View(triple(eye), triple(target), 34.0)]
     except (KeyError, TypeError, ValueError):
         return []
 
@@ -86,11 +86,6 @@ def _at(prim: Any, to_world: Matrix, bounds: Bounds, time: float) -> View:
         target = eye + forward * distance
         height = max(aperture * Gf.Camera.APERTURE_UNIT * scale, 1e-6)
         distance = height / (2 * math.tan(math.radians(_NARROW) / 2))
-        return View(_triple(target - forward * distance), _triple(target), _NARROW)
+        return View(triple(target - forward * distance), triple(target), _NARROW)
     vertical = math.degrees(2 * math.atan2(aperture, 2 * focal)) if aperture > 0 and focal > 0 else 38.0
-    return View(_triple(eye), _triple(eye + forward * distance), min(100.0, max(5.0, vertical)))
-
-
-def _triple(vector: np.ndarray) -> tuple[float, float, float]:
-    x, y, z = (float(v) for v in vector)
-    return (x, y, z)
+    return View(triple(eye), triple(eye + forward * distance), min(100.0, max(5.0, vertical)))

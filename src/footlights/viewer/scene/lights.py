@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from footlights.viewer.scene.scene import Lamp, Lighting
+from footlights.viewer.scene.scene import Lamp, Lighting, triple
 
 if TYPE_CHECKING:
     from footlights.viewer.scene.left_out import LeftOut
@@ -52,7 +52,7 @@ class Lights:
             sine = math.sin(math.radians(_number(prim, "angle", time, 0.53)) / 2)
             spread = math.pi * sine * sine
             power = radiance * (1.0 if _normalized(light, time) or spread == 0 else spread)
-            self._lamps.append((power, Lamp(joint, _triple(towards), distant=True)))
+            self._lamps.append((power, Lamp(joint, triple(towards), distant=True)))
             return
         area = 1.0 if _normalized(light, time) else _area(prim, kind, time, matrix)
         if area is None:
@@ -60,7 +60,7 @@ class Lights:
             return
         if not 0 < area < math.inf:  # of no size: it gives no light
             return
-        self._lamps.append((radiance * area, Lamp(joint, _triple(matrix[3, :3]), distant=False)))
+        self._lamps.append((radiance * area, Lamp(joint, triple(matrix[3, :3]), distant=False)))
 
     def lighting(self, bounds: Bounds, places: list[Matrix]) -> Lighting | None:
         """What lights the scene; None where no light is in the stage. `places` lead from the joints to the scene."""
@@ -83,12 +83,12 @@ class Lights:
         if not total > 0:  # so far away that nothing arrives
             strongest = []
         lamps = [
-            Lamp(lamp.joint, lamp.vector, distant=lamp.distant, color=_triple(power / total * _DIRECT), away=away)
+            Lamp(lamp.joint, lamp.vector, distant=lamp.distant, color=triple(power / total * _DIRECT), away=away)
             for power, lamp, away in strongest
         ]
         dome = sum(self._domes, np.zeros(3))
         tint = dome / dome.max() if dome.max() > 0 else _PLAIN
-        return Lighting(lamps, _triple(tint * (_AMBIENT if self._domes else 0.75 * _AMBIENT)))
+        return Lighting(lamps, triple(tint * (_AMBIENT if self._domes else 0.75 * _AMBIENT)))
 
 
 def _radiance(light: Any, time: Any) -> np.ndarray:
@@ -127,8 +127,3 @@ def _number(prim: Any, name: str, time: Any, default: float) -> float:
     attribute = prim.GetAttribute(f"inputs:{name}")
     value = attribute.Get(time) if attribute else None
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else default
-
-
-def _triple(vector: np.ndarray) -> tuple[float, float, float]:
-    x, y, z = (float(v) for v in vector)
-    return (x, y, z)

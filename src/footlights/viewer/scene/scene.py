@@ -129,6 +129,12 @@ class SceneJoint:
     sample: Callable[[float], tuple[Matrix, bool]]
 
 
+def triple(vector: Any) -> tuple[float, float, float]:
+    """Three numbers of USD's or of numpy's in plain ones."""
+    x, y, z = (float(v) for v in vector)
+    return (x, y, z)
+
+
 def places_of(joints: list[SceneJoint], time: float) -> list[Matrix]:
     """What leads from each joint's space to the scene's, at a time."""
     places: list[Matrix] = []

@@ -27,7 +27,18 @@ from footlights.viewer.scene.prims.cards import draw_mode, stand_in
 from footlights.viewer.scene.prims.deform import Deformer, Deformers, Motion
 from footlights.viewer.scene.prims.meshes import pieces_of
 from footlights.viewer.scene.roots import StageRoots
-from footlights.viewer.scene.scene import ROOT, Batch, Bounds, Finish, Matrix, Scene, SceneJoint, Timeline, places_of
+from footlights.viewer.scene.scene import (
+    ROOT,
+    Batch,
+    Bounds,
+    Finish,
+    Matrix,
+    Scene,
+    SceneJoint,
+    Timeline,
+    places_of,
+    triple,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -324,7 +335,7 @@ def _bounds(places: list[Matrix], batches: list[Batch], boxes: list[tuple[int, n
     kept = _without_outliers(np.array(lows), np.array(highs))
     if not kept.all():
         low, high = np.array(lows)[kept].min(axis=0), np.array(highs)[kept].max(axis=0)
-    return Bounds(low=_triple(low), high=_triple(high))
+    return Bounds(low=triple(low), high=triple(high))
 
 
 def _without_outliers(lows: np.ndarray, highs: np.ndarray) -> np.ndarray:
@@ -375,11 +386,6 @@ def _to_metres_z_up(metres_per_unit: float, up_axis: str) -> Matrix:
 
 def _matrix(gf_matrix: Any) -> Matrix:
     return np.array(gf_matrix, dtype=np.float64)
-
-
-def _triple(vector: Any) -> tuple[float, float, float]:
-    x, y, z = (float(v) for v in vector)
-    return (x, y, z)
 
 
 def _reason(error: object) -> str:
