@@ -14,6 +14,7 @@ from footlights.viewer.render.renderer import Overlay, Renderer
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from footlights.viewer.render.camera import Orbit
     from footlights.viewer.scene.scene import Scene
     from tests.viewer.stages import StageMaker
 
@@ -52,12 +53,15 @@ def card(maker: StageMaker, file: str, **texture: Any) -> Any:
     return node
 
 
+def from_the_front(orbit: Orbit, turn: float = 0.0) -> Orbit:
+    """The same from the front: X to the right, Z up; or from `turn` radians around from there."""
+    return orbit.orbited((orbit.azimuth + np.pi / 2 + turn) / (2 * np.pi), -orbit.elevation / np.pi)
+
+
 def seen(scene: Scene) -> dict[str, str]:
     """The colour of each quarter of the card, seen from the front: `ul`, `ur`, `ll`, `lr`."""
     renderer = Renderer(scene, *SIZE, 1.0)
-    orbit = initial_orbit(scene, SIZE[0] / SIZE[1])
-    orbit = orbit.orbited((orbit.azimuth + np.pi / 2) / (2 * np.pi), -orbit.elevation / np.pi)
-    picture = renderer.render(0, orbit, Overlay()).astype(int)
+    picture = renderer.render(0, from_the_front(initial_orbit(scene, SIZE[0] / SIZE[1])), Overlay()).astype(int)
     renderer.close()
     middle_x, middle_y = SIZE[0] // 2, SIZE[1] // 2
     around = {"ul": (-25, -25), "ur": (25, -25), "ll": (-25, 25), "lr": (25, 25)}

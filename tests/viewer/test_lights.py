@@ -12,7 +12,7 @@ from footlights.viewer.controls import Controls
 from footlights.viewer.render.camera import framed
 from footlights.viewer.render.renderer import Overlay, Renderer
 from footlights.viewer.scene.lights import MOST_LAMPS
-from tests.viewer.pictures import SIZE
+from tests.viewer.pictures import SIZE, from_the_front
 from tests.viewer.stages import StageMaker
 
 if TYPE_CHECKING:
@@ -34,9 +34,7 @@ def maker(tmp_path: Path) -> StageMaker:
 def sides(scene: Scene) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Red, green and blue of the ball's left and right, seen from the front."""
     renderer = Renderer(scene, *SIZE, 1.0)
-    orbit = framed(scene.bounds, ASPECT)
-    orbit = orbit.orbited((orbit.azimuth + np.pi / 2) / (2 * np.pi), -orbit.elevation / np.pi)
-    picture = renderer.render(0, orbit, Overlay()).astype(int)[:, :, 2::-1]
+    picture = renderer.render(0, from_the_front(framed(scene.bounds, ASPECT)), Overlay()).astype(int)[:, :, 2::-1]
     renderer.close()
     row = picture[SIZE[1] // 2]
     return row[SIZE[0] // 2 - 30], row[SIZE[0] // 2 + 30]

@@ -10,6 +10,7 @@ from pxr import UsdGeom
 
 from footlights.viewer.render.camera import Orbit, initial_orbit
 from footlights.viewer.render.renderer import Overlay, Renderer
+from tests.viewer.pictures import SIZE, from_the_front
 from tests.viewer.stages import StageMaker
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from footlights.viewer.scene.scene import Scene
-
-SIZE = (320, 180)
 
 
 @pytest.fixture
@@ -48,8 +47,7 @@ def renderer(scene: Scene) -> Iterator[Renderer]:
 
 def front(scene: Scene) -> Orbit:
     """From the front: X to the right, Z up."""
-    orbit = initial_orbit(scene, SIZE[0] / SIZE[1])
-    return orbit.orbited((orbit.azimuth + np.pi / 2) / (2 * np.pi), -orbit.elevation / np.pi)
+    return from_the_front(initial_orbit(scene, SIZE[0] / SIZE[1]))
 
 
 def middle_of(picture: np.ndarray[Any, Any], channel: int) -> tuple[float, float] | None:

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from pxr import Gf, Sdf, Usd, UsdGeom
 
+from footlights.viewer.render.camera import framed
+from footlights.viewer.render.renderer import Overlay, Renderer
 from footlights.viewer.scene.prims import strands
-from tests.viewer.pictures import BLUE, GREEN, RED, SIZE, WHITE, write
+from tests.viewer.pictures import BLUE, GREEN, RED, SIZE, WHITE, from_the_front, write
 from tests.viewer.stages import StageMaker, only, winding
 
 if TYPE_CHECKING:
@@ -164,9 +166,6 @@ class TestStandIns:
 
     def test_cards_show_their_pictures(self, maker: StageMaker, model: Any) -> None:
         """On the sides of the box that have one, upright; the side across shows it mirrored."""
-        from footlights.viewer.render.camera import framed
-        from footlights.viewer.render.renderer import Overlay, Renderer
-
         write(maker.path.parent / "card.png", RED, GREEN, BLUE, WHITE)
         model.CreateModelDrawModeAttr("cards")
         model.CreateModelCardGeometryAttr("box")
@@ -177,8 +176,7 @@ class TestStandIns:
         renderer = Renderer(scene, *SIZE, 1.0)
         orbit = framed(scene.bounds, SIZE[0] / SIZE[1])
         for turn, expected in ((0.0, ["red", "green"]), (np.pi, ["green", "red"])):
-            there = orbit.orbited((orbit.azimuth + np.pi / 2 + turn) / (2 * np.pi), -orbit.elevation / np.pi)
-            picture = renderer.render(0, there, Overlay()).astype(int)
+            picture = renderer.render(0, from_the_front(orbit, turn), Overlay()).astype(int)
             row = picture[SIZE[1] // 2 - 30, [SIZE[0] // 2 - 15, SIZE[0] // 2 + 15], :3]
             assert ["red" if r > g else "green" for _, g, r in row] == expected
         renderer.close()
