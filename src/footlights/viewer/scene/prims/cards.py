@@ -10,6 +10,7 @@ import numpy as np
 from footlights.viewer.scene.materials.network import asset_of_attribute
 from footlights.viewer.scene.materials.paint import displayed
 from footlights.viewer.scene.prims.primvars import Piece
+from footlights.viewer.scene.prims.shapes import TriangleMesh, cube
 from footlights.viewer.scene.scene import Finish, Image, Texture
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _card(axis: int, positive: bool, low: np.ndarray, high: np.ndarray, *, cross
     )
 
 
-def _edges(low: np.ndarray, high: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _edges(low: np.ndarray, high: np.ndarray) -> list[TriangleMesh]:
     width = _TUBE * max(float(np.linalg.norm(high - low)), 1e-9)
     boxes = []
     for axis in range(3):
@@ -120,14 +121,11 @@ def _edges(low: np.ndarray, high: np.ndarray) -> list[tuple[np.ndarray, np.ndarr
     return boxes
 
 
-def _box(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    from footlights.viewer.scene.prims.shapes import cube
-
+def _box(low: np.ndarray, high: np.ndarray) -> TriangleMesh:
     unit = cube(1.0)
-    return (unit.positions + 0.5) * (high - low) + low, unit.normals, unit.triangles
+    return replace(unit, positions=((unit.positions + 0.5) * (high - low) + low).astype(np.float32))
 
 
-def _piece(box: tuple[np.ndarray, np.ndarray, np.ndarray], color: tuple[float, ...]) -> Piece:
-    positions, normals, triangles = box
-    colors = np.tile(np.array([*color, 1], np.float32), (len(positions), 1))
-    return Piece(positions.astype(np.float32), normals, colors, triangles, Finish(roughness=1.0))
+def _piece(box: TriangleMesh, color: tuple[float, ...]) -> Piece:
+    colors = np.tile(np.array([*color, 1], np.float32), (len(box.positions), 1))
+    return Piece(box.positions, box.normals, colors, box.triangles, Finish(roughness=1.0))
