@@ -7,6 +7,7 @@ and which lights are the stronger ones; together they light the middle of the sc
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -82,10 +83,7 @@ class Lights:
         total = sum((power for power, _, _ in strongest), np.zeros(3)).max()
         if not total > 0:  # so far away that nothing arrives
             strongest = []
-        lamps = [
-            Lamp(lamp.joint, lamp.vector, distant=lamp.distant, color=triple(power / total * _DIRECT), away=away)
-            for power, lamp, away in strongest
-        ]
+        lamps = [replace(lamp, color=triple(power / total * _DIRECT), away=away) for power, lamp, away in strongest]
         dome = sum(self._domes, np.zeros(3))
         tint = dome / dome.max() if dome.max() > 0 else _PLAIN
         return Lighting(lamps, triple(tint * (_AMBIENT if self._domes else 0.75 * _AMBIENT)))
