@@ -97,11 +97,12 @@ class Controls:
     def _look(self, index: int) -> None:
         """Look from one of the stage's cameras; from the front, where it has none."""
         views = self.scene.views
-        self._index = index % len(views) if views else 0
-        self._followed = views[self._index].follow if views else None
-        self.orbit = (
-            from_view(views[self._index], self.scene.bounds) if views else initial_orbit(self.scene, self.aspect)
-        )
+        if not views:
+            self.orbit = initial_orbit(self.scene, self.aspect)
+            return
+        self._index = index % len(views)
+        self._followed = views[self._index].follow
+        self.orbit = from_view(views[self._index], self.scene.bounds)
 
     def apply(self, message: Message) -> None:
         """Act on a message of `parse`. What makes no sense here changes nothing."""
