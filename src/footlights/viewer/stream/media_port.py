@@ -208,7 +208,7 @@ _NOT_OURS = frozenset({99, 101, 49, 65})  # EADDRNOTAVAIL, ENETUNREACH on Linux 
 
 def _named_by(data: bytes) -> str | None:
     """Our username fragment, if the datagram is a STUN request; None for everything else (RFC 5389, section 6)."""
-    if len(data) < 20 or data[0] != 0 or data[1] != 1 or data[4:8] != b"\x21\x12\xa4\x42":
+    if len(data) < 20 or data[:2] != _REQUEST or data[4:8] != b"\x21\x12\xa4\x42":
         return None
     try:
         username = stun.parse_message(data).attributes.get("USERNAME")
