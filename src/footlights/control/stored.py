@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from footlights.lifecycle import TimeLimits
     from footlights.store.nodes.node_rows import NodeStanding
     from footlights.store.schema import NodeRow, SessionRow
 
@@ -51,11 +50,6 @@ def packed_limits(applied: application_pb2.Limits) -> bytes:
     if not stored.HasField("queue_timeout"):
         stored.queue_timeout.CopyFrom(times.duration(MAX_DURATION_S))
     return stored.SerializeToString()
-
-
-def time_limits(applied: application_pb2.Limits) -> TimeLimits:
-    """Return the limits of a ready session as the lifecycle takes them."""
-    return recipe_limits.time_limits(applied)
 
 
 def is_sick(device: node_pb2.Device) -> bool:

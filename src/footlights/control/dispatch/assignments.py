@@ -12,6 +12,7 @@ from footlights.agent.v1 import agent_pb2
 from footlights.auth import launch_secrets
 from footlights.control import stored
 from footlights.launch.container.recipe import mounts_of
+from footlights.launch.recipe.limits import time_limits
 from footlights.lifecycle import EndReason, TimeLimits
 from footlights.protocol import bounds, counterparts, handshake, times
 from footlights.store import Transaction, applications
@@ -182,7 +183,7 @@ def of_launch(
             reason=errors.Reason.ASSIGNMENT_TOO_LARGE,
             metadata={"fields": "; ".join(too_large)},
         )
-    return LaunchAssignment(message, launch.state, recipe.carried, stored.time_limits(limits))
+    return LaunchAssignment(message, launch.state, recipe.carried, time_limits(limits))
 
 
 def _secrets(launch: LaunchRow, session: SessionRow, link: AgentLink, box: Box) -> bytes:

@@ -12,6 +12,7 @@ from footlights.agent.v1 import agent_pb2
 from footlights.control import stored
 from footlights.control.dispatch import observations
 from footlights.control.dispatch.link import session_clock
+from footlights.launch.recipe.limits import time_limits
 from footlights.lifecycle import LaunchState, due
 from footlights.store import BatchWrite, Store, Transaction
 from footlights.store.launches import launch_rows
@@ -200,7 +201,7 @@ def _end_if_due(lives: SessionStates, launch: LaunchRow, report: Report, now: da
     session = lives.session(launch.session_id)
     if session is None or session.launch_id != launch.launch_id:
         return False
-    why = due(session_clock(report), stored.time_limits(stored.limits(session)))
+    why = due(session_clock(report), time_limits(stored.limits(session)))
     if why is not None:
         lives.end(session, *why, now=now)
     return why is not None

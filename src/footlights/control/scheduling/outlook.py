@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.message import DecodeError
 
 from footlights.control import stored
-from footlights.launch.recipe.limits import limit_s
+from footlights.launch.recipe.limits import limit_s, time_limits
 from footlights.scheduler import Forecast, LeaseEnd, WaitingWish
 from footlights.scheduler.forecast import MOST_EVENTS
 from footlights.store.launches import launch_rows
@@ -167,7 +167,7 @@ def affected(index: Index, ends: Sequence[LeaseEnd], wishes: Iterable[Wish], *, 
 def max_duration_s(packed: bytes) -> float | None:
     """Return the maximum duration of packed limits; None where there is none."""
     try:
-        return stored.time_limits(stored.unpacked_limits(packed)).max_s
+        return time_limits(stored.unpacked_limits(packed)).max_s
     except DecodeError:
         return None  # an estimate may do without it; expiry reports it
 

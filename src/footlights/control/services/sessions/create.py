@@ -18,6 +18,7 @@ from footlights.control.scheduling import views
 from footlights.control.services.sessions import access, request_checks, resolve
 from footlights.control.services.sessions.present import session_message, show_session
 from footlights.control.services.writes import REPLAYED, Writes, digest_of
+from footlights.launch.recipe.limits import time_limits
 from footlights.store.launches.slots import ChosenSlots
 from footlights.store.remembered_calls import Written
 from footlights.store.sessions import create, idempotency, session_rows
@@ -144,7 +145,7 @@ class SessionCreator:
         self, request: session_pb2.CreateSessionRequest, resolved: Resolved, username: str, subject: str
     ) -> dict[str, Any]:
         arguments = resolve.arguments(resolved.version, request.application_arguments)
-        allowed, allowed_limits = stored.time_limits(resolved.limits).max_s, stored.packed_limits(resolved.limits)
+        allowed, allowed_limits = time_limits(resolved.limits).max_s, stored.packed_limits(resolved.limits)
         request_checks.apply_limits(request, resolved.limits)
         session_id = self._new_id()
         secrets = json.dumps(arguments.secrets).encode() if arguments.secrets else b""
