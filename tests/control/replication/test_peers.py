@@ -89,19 +89,10 @@ async def test_replicas_find_each_other_by_address(tmp_path: Path, alone: Store,
 
 async def test_replicas_prove_themselves_by_certificates(tmp_path: Path, alone: Store) -> None:
     """At a listener for replicas alone, whose address says so; each has a key of its own, and one authority."""
-    authority = Authority.create("c", datetime.now(UTC))
-    one, two = (
-        ServerCertificate(
-            Authorities([authority]), "c", [], directory=_directory(tmp_path / name), clock=lambda: datetime.now(UTC)
-        )
-        for name in ("one", "two")
-    )
+    one, credentials = _mutual(tmp_path)
     asking = peers(alone, membership(alone, "me"), mutual=one)
     server = grpc.aio.server()
-    pair = [(two.current.key, two.current.chain)]
-    port = server.add_secure_port(
-        "127.0.0.1:0", grpc.ssl_server_credentials(pair, authority.certificates, require_client_auth=True)
-    )
+    port = server.add_secure_port("127.0.0.1:0", credentials)
     await server.start()
     try:
         connection = asking._channel(PeerAddress("127.0.0.1:1", f"127.0.0.1:{port}")).connection
@@ -112,6 +103,19 @@ async def test_replicas_prove_themselves_by_certificates(tmp_path: Path, alone: 
     finally:
         await asking.close()
         await server.stop(0)
+
+
+def _mutual(tmp_path: Path) -> tuple[ServerCertificate, grpc.ServerCredentials]:
+    """Return the certificate of one replica, and what another of the same authority serves with."""
+    authority = Authority.create("c", datetime.now(UTC))
+    one, two = (
+        ServerCertificate(
+            Authorities([authority]), "c", [], directory=_directory(tmp_path / name), clock=lambda: datetime.now(UTC)
+        )
+        for name in ("one", "two")
+    )
+    pair = [(two.current.key, two.current.chain)]
+    return one, grpc.ssl_server_credentials(pair, authority.certificates, require_client_auth=True)
 
 
 def _directory(path: Path) -> Path:
@@ -253,20 +257,11 @@ async def test_a_listener_for_replicas_may_come_while_others_have_none(
     A replica that is restarted with ``peers_listen`` is reached by those that know its listener, with certificates, and
     by those that do not, where it was before.
     """
-    authority = Authority.create("c", datetime.now(UTC))
-    one, two = (
-        ServerCertificate(
-            Authorities([authority]), "c", [], directory=_directory(tmp_path / name), clock=lambda: datetime.now(UTC)
-        )
-        for name in ("one", "two")
-    )
+    one, credentials = _mutual(tmp_path)
     plain, own = grpc.aio.server(), grpc.aio.server()
     plain_answers, own_answers = _Answers(), _Answers()
     plain.add_generic_rpc_handlers([plain_answers.under(former.NAMES["footlights.replica.v1.ReplicaService"])])
     own.add_generic_rpc_handlers([own_answers.under("footlights.replica.v1.ReplicaService")])
-    credentials = grpc.ssl_server_credentials(
-        [(two.current.key, two.current.chain)], authority.certificates, require_client_auth=True
-    )
     address = PeerAddress(
         f"127.0.0.1:{plain.add_insecure_port('127.0.0.1:0')}",
         f"127.0.0.1:{own.add_secure_port('127.0.0.1:0', credentials)}",
