@@ -28,6 +28,8 @@ Body = Callable[..., Coroutine[Any, Any, None]]
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and change nothing.")]
 """The option of commands that write."""
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+"""The option of commands that ``confirm``."""
 
 _PANEL: Final = "Connection and output"
 

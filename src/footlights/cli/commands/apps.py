@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from footlights.cli import show
-from footlights.cli.calls import Cli, DryRun, command, confirm, group, pairs, whole
+from footlights.cli.calls import Cli, DryRun, Yes, command, confirm, group, pairs, whole
 from footlights.cli.output import details, emit, table
 from footlights.errors import InvalidArgument
 
@@ -23,7 +23,6 @@ profiles_app = group("Manage profiles: named bundles of needs and limits.")
 Application = Annotated[str, typer.Argument(metavar="APPLICATION", help="The application's id.")]
 Version = Annotated[str, typer.Argument(metavar="VERSION", help="The version.")]
 Release = Annotated[str, typer.Argument(metavar="RELEASE", help="The release's name.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
 @command(app, "list")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from footlights.cli import show
-from footlights.cli.calls import Cli, DryRun, command, confirm, group
+from footlights.cli.calls import Cli, DryRun, Yes, command, confirm, group
 from footlights.cli.durations import duration
 from footlights.cli.output import Output, emit, table
 
@@ -57,7 +57,7 @@ async def retire(
     force: Annotated[
         bool, typer.Option("--force", help="Although nodes have certificates of theirs: they must be invited again.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    yes: Yes = False,
     dry_run: DryRun = False,
 ) -> None:
     """Trust the newest authority alone. Refused while a node has a certificate of another one."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from footlights.cli.calls import confirm, group
+from footlights.cli.calls import Yes, confirm, group
 from footlights.cli.exits import Failed, exiting
 
 app = group("Upgrade, check, back up and restore a server's database.")
@@ -76,7 +76,7 @@ def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What footlights db backup wrote.")],
     data_dir: DataDir = _DATA_DIR,
     database: Database = "",
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Replace the database by a backup; every server must be stopped. Postgres: with pg_restore.
 

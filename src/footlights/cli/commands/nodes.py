@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from footlights.cli import show
-from footlights.cli.calls import Cli, DryRun, command, confirm, group, whole
+from footlights.cli.calls import Cli, DryRun, Yes, command, confirm, group, whole
 from footlights.cli.durations import duration, show_duration
 from footlights.cli.exits import TIMEOUT, Failed
 from footlights.cli.output import Output, emit
@@ -158,7 +158,7 @@ async def invite(
 async def revoke(
     cli: Cli,
     node: Name,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    yes: Yes = False,
     dry_run: DryRun = False,
 ) -> None:
     """Shut a machine out: its link ends at once, and its certificates and tokens are refused.
@@ -175,7 +175,7 @@ async def revoke(
 async def forget(
     cli: Cli,
     node: Name,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    yes: Yes = False,
     dry_run: DryRun = False,
 ) -> None:
     """Remove a node that will not return: its sessions end with reason NODE_LOST."""

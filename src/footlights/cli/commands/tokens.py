@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from footlights.cli import show
-from footlights.cli.calls import Cli, DryRun, command, confirm, group, whole
+from footlights.cli.calls import Cli, DryRun, Yes, command, confirm, group, whole
 from footlights.cli.durations import duration
 from footlights.cli.exits import exiting
 from footlights.cli.output import Output, details, emit
@@ -81,7 +81,7 @@ async def revoke(
     token_id: Annotated[
         str, typer.Argument(metavar="TOKEN_ID", help="The token's id: the part between the underscores.")
     ],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    yes: Yes = False,
     dry_run: DryRun = False,
 ) -> None:
     """Revoke a token: it is refused from now on."""
