@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from footlights.cli.calls import group
+from footlights.cli.commands.db import Database
 from footlights.cli.durations import duration, show_duration
 from footlights.cli.exits import exiting
 
@@ -93,15 +94,7 @@ def retire(
             help="The server's data directory, with the SQLite file.",
         ),
     ] = None,
-    database: Annotated[
-        str,
-        typer.Option(
-            "--database",
-            envvar="FOOTLIGHTS_DATABASE",
-            metavar="URL",
-            help="postgresql://USER@HOST/NAME; by default SQLite in the data directory.",
-        ),
-    ] = "",
+    database: Database = "",
     unchecked: Annotated[
         bool,
         typer.Option(
