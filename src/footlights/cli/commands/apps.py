@@ -87,7 +87,7 @@ async def apply(
     sources = [*(file or []), *(recipe or [])]
     if not sources:
         raise InvalidArgument("--file", f"missing; give a file, or one of the recipes {', '.join(_recipe_names())}.")
-    requests = [_load(source, pairs("set", set_ or [])) for source in sources]
+    requests = [load(source, pairs("set", set_ or [])) for source in sources]
     async with cli.client() as client:
         for request in requests:
             answer = await client.applications.apply(request, validate_only=dry_run)
@@ -234,7 +234,8 @@ def _recipe_names() -> list[str]:
     return recipes.names()
 
 
-def _load(source: str, variables: dict[str, str]) -> application_pb2.ApplyApplicationRequest:
+def load(source: str, variables: dict[str, str]) -> application_pb2.ApplyApplicationRequest:
+    """Return the application in a file, on stdin (``-``), or of a recipe. Raises ``InvalidArgument``."""
     from footlights import recipes
 
     return recipes.load("/dev/stdin" if source == "-" else source, variables)

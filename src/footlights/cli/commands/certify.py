@@ -17,6 +17,7 @@ import typer
 from footlights.agent.config import AgentConfig
 from footlights.cli import options
 from footlights.cli.calls import pairs
+from footlights.cli.commands.apps import load
 from footlights.cli.durations import duration
 from footlights.cli.exits import Failed, exiting
 from footlights.cli.output import Output
@@ -110,12 +111,11 @@ def _test(**given: Any) -> None:
 
 
 async def _certify(own: dict[str, Any], node: dict[str, Any]) -> list[Finding]:
-    from footlights import recipes
     from footlights.certify.certification import Certification, certify
     from footlights.launch.launchers import traits_of
     from footlights.logging import set_up_logging
 
-    request = recipes.load("/dev/stdin" if own["file"] == "-" else own["file"], pairs("set", own["set_"] or []))
+    request = load(own["file"], pairs("set", own["set_"] or []))
     version = _version(request, own["version"])
     arguments = {name: _value(text) for name, text in pairs("argument", own["argument"] or []).items()}
     set_up_logging("console", "error")
