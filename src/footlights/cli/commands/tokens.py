@@ -14,6 +14,7 @@ import typer
 
 from footlights.cli import show
 from footlights.cli.calls import Cli, DryRun, Yes, command, confirm, group, whole
+from footlights.cli.commands.db import Database
 from footlights.cli.durations import duration
 from footlights.cli.exits import exiting
 from footlights.cli.output import Output, details, emit
@@ -114,9 +115,7 @@ def recover(
         Path,
         typer.Option("--data-dir", metavar="DIR", envvar="FOOTLIGHTS_DATA_DIR", help="The server's data directory."),
     ] = Path(".footlights/server"),
-    database: Annotated[
-        str, typer.Option("--database", envvar="FOOTLIGHTS_DATABASE", help="The server's database; empty for SQLite.")
-    ] = "",
+    database: Database = "",
 ) -> None:
     """Create an operator's token directly in the server's database, for when none is left.
 
