@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -24,7 +24,6 @@ _ANY: Final = "*"
 _PAGE: Final = 1000
 _MOST_PAGES: Final = 10
 """Clients read one answer, so that is as large as it gets."""
-T = TypeVar("T")
 
 
 class AppConfigService:
@@ -125,7 +124,7 @@ class AppEditService:
         if not found.items or not found.items[0].HasField("container"):
             raise errors.FailedPrecondition(
                 f"{request.id} has no version with an image to take the rest from. Register its first one with "
-                f"footlights apps apply.",
+                "footlights apps apply.",
             )
         version = found.items[0]
         image = application_pb2.Container(image=f"{request.container}:{request.container_version}")
