@@ -122,20 +122,12 @@ async def _refused_stage(node: TrialNode, wanted: Certification) -> Finding:
         started = await node.started(trial)
         report = trial.report
     if started:
-        return Finding(
-            "STAGE_REFUSED",
-            Grade.WARN,
-            f"it became ready with {stage}, which does not exist: its users see an empty scene",
-            _SAY_WHY,
-        )
-    if report.reason in _OF_NO_REASON:
-        return Finding(
-            "STAGE_REFUSED",
-            Grade.WARN,
-            f"with a stage that does not exist it failed without saying why: {report.message}",
-            _SAY_WHY,
-        )
-    return passed("STAGE_REFUSED", f"a stage that does not exist ends it with {report.reason}: {report.message}")
+        text = f"it became ready with {stage}, which does not exist: its users see an empty scene"
+    elif report.reason in _OF_NO_REASON:
+        text = f"with a stage that does not exist it failed without saying why: {report.message}"
+    else:
+        return passed("STAGE_REFUSED", f"a stage that does not exist ends it with {report.reason}: {report.message}")
+    return Finding("STAGE_REFUSED", Grade.WARN, text, _SAY_WHY)
 
 
 def _started(check: str, trial: Trial, started: bool) -> Finding:
@@ -184,8 +176,7 @@ def _process_tree(trial: Trial) -> Finding:
 
 
 async def _viewers(trial: Trial) -> Finding:
-    signaling = trial.record.assignment.version.signaling
-    if not signaling.whep_path and not signaling.websocket_path:
+    if not trial.viewer_path:
         return skipped(
             "VIEWERS", "the version names no signaling.whep_path or websocket_path: viewers dial it directly"
         )
@@ -199,8 +190,7 @@ async def _viewers(trial: Trial) -> Finding:
 
 
 async def _secret(trial: Trial) -> Finding:
-    signaling = trial.record.assignment.version.signaling
-    if not signaling.whep_path and not signaling.websocket_path:
+    if not trial.viewer_path:
         return skipped("SECRET", "there is no path to try")
     if why := await try_stranger(trial):
         return Finding(
@@ -209,7 +199,7 @@ async def _secret(trial: Trial) -> Finding:
             f"whoever reaches its signalling port is let in: {why}",
             "Check Footlights-Launch-Proof; or leave out signaling.checks_secret, and the agent does.",
         )
-    who = "the application" if signaling.checks_secret else "the agent in front of it"
+    who = "the application" if trial.record.assignment.version.signaling.checks_secret else "the agent in front of it"
     return passed("SECRET", f"{who} refuses requests without the launch's secret")
 
 

@@ -61,6 +61,12 @@ class Trial:
         return Ports(0, 0, 0) if self.plan is None else self.plan.ports
 
     @property
+    def viewer_path(self) -> str:
+        """Where viewers are let in, by WHEP or else by a WebSocket; empty where it is not said."""
+        signaling = self.record.assignment.version.signaling
+        return signaling.whep_path or signaling.websocket_path
+
+    @property
     def report(self) -> LaunchReport:
         """How it is now, as the control plane would be told."""
         return self.record.report()

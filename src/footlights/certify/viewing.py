@@ -58,11 +58,9 @@ async def try_viewers(trial: Trial, count: int) -> list[str]:
 
 async def try_stranger(trial: Trial) -> str:
     """Connect without the launch's secret; return how that was answered, empty where it was refused."""
-    signaling = trial.record.assignment.version.signaling
-    path = signaling.whep_path or signaling.websocket_path
     try:
         async with asyncio.timeout(_LIMITS.answer_timeout_s):
-            status, _ = await loopback.ask(trial.ports.entrance, path, method="POST", body=OFFER.encode())
+            status, _ = await loopback.ask(trial.ports.entrance, trial.viewer_path, method="POST", body=OFFER.encode())
     except (OSError, EOFError, ValueError, TimeoutError):
         return ""
     return "" if status in (401, 403) else f"it answered {status}"
@@ -70,10 +68,10 @@ async def try_stranger(trial: Trial) -> str:
 
 @contextlib.asynccontextmanager
 async def _viewer(trial: Trial) -> AsyncIterator[str]:
-    signaling = trial.record.assignment.version.signaling
-    if signaling.whep_path:
+    path = trial.viewer_path
+    if trial.record.assignment.version.signaling.whep_path:
         try:
-            reply = await _whep(trial, "POST", signaling.whep_path, OFFER.encode())
+            reply = await _whep(trial, "POST", path, OFFER.encode())
             why = "" if reply.status == _CREATED else f"{reply.status}, {bytes(reply.body[:200])!r}"
         except FrontDoorError as error:
             reply, why = NodeReply(), str(error)
@@ -82,7 +80,6 @@ async def _viewer(trial: Trial) -> AsyncIterator[str]:
             with contextlib.suppress(FrontDoorError):
                 await _whep(trial, "DELETE", location)
         return
-    path = signaling.websocket_path
     url = f"ws://{loopback.HOST}:{trial.ports.entrance}{path}"
     try:
         headers = await proof_of(_target(trial, path), "GET", path, _LIMITS)
