@@ -25,6 +25,11 @@ def new_id() -> str:
     return str(uuid_utils.uuid7())
 
 
+def viewer_id(nonce: str) -> str:
+    """Return the id of the viewer that uses the grant with ``nonce``: no secret, and never taken for an option."""
+    return f"v{nonce}"
+
+
 def request_id(given: str) -> str:
     """Return ``given``, the caller's ``X-Request-Id``, if it is a valid request id, else a new one."""
     return given if REQUEST_ID.fullmatch(given) else new_id()

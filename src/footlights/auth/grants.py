@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from footlights import ids
 from footlights.errors import Reason, Unauthenticated
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Grant:
     @property
     def viewer_id(self) -> str:
         """The id of the viewer that uses it: no secret, and never taken for an option of a command."""
-        return f"v{self.nonce}"
+        return ids.viewer_id(self.nonce)
 
 
 class Grants:

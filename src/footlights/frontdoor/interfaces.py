@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from footlights import ids
 from footlights.lifecycle import SessionState, known
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class KnownById:
     @property
     def viewer_id(self) -> str:
         """The id of the viewer."""
-        return f"v{self.nonce}"
+        return ids.viewer_id(self.nonce)
 
 
 class GrantVerifier(Protocol):

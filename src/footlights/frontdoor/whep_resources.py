@@ -14,6 +14,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
+from footlights import ids
 from footlights.errors import NotFound, Reason
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class WhepResource(NamedTuple):
     @property
     def viewer_id(self) -> str:
         """The viewer that made it."""
-        return f"v{self.nonce}"
+        return ids.viewer_id(self.nonce)
 
 
 def target_of(whep_path: str, location: str) -> str:
