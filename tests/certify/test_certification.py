@@ -14,6 +14,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from footlights import recipes
+from footlights.agent.config import AgentConfig
+from footlights.certify.node import TrialNode
 from footlights.cli.app import app
 
 APPLICATION = Path(__file__).with_name("application.py")
@@ -165,3 +168,14 @@ def test_a_recipe_that_would_be_refused_is_not_launched(recipe: Any) -> None:
     assert result.exit_code == 1
     assert result.stdout.startswith("FAIL  RECIPE")
     assert "readiness.log_text" in result.stdout
+
+
+async def test_a_trial_leaves_nothing_on_the_node(recipe: Any, tmp_path: Path) -> None:
+    """Its journal entry goes last of all, after its container or processes, and before the next trial begins."""
+    version = recipes.load(recipe()).versions[0]
+    config = AgentConfig(server="unix:/nowhere", data_dir=tmp_path / "node", devices="software", launchers=("process",))
+    async with TrialNode.opened(config) as node:
+        async with node.trial(version, {}, version.default_usd_stage_uri) as trial:
+            assert await node.started(trial)
+            assert list((tmp_path / "node").rglob("journal/*.json"))
+        assert not list((tmp_path / "node").rglob("journal/*.json"))

@@ -55,7 +55,7 @@ class TrialNode:
 
     @contextlib.asynccontextmanager
     async def trial(self, version: Version, arguments: Mapping[str, object], stage: str) -> AsyncIterator[Trial]:
-        """Launch a version; it is ended with the block. Raises FailedPrecondition where the node cannot launch it."""
+        """Launch a version; it is gone with the block. Raises FailedPrecondition where the node cannot launch it."""
         launcher = self._agent.launcher(traits_of(version).name)
         assignment = self._assignment(version, arguments, stage)
         self._agent.launches.assign(assignment)
@@ -73,6 +73,7 @@ class TrialNode:
                 sampling.cancel()
                 await asyncio.gather(sampling, return_exceptions=True)
                 self._agent.launches.forget(record.launch_id)
+                await self._agent.launches.settled(SLACK_S)
 
     async def started(self, trial: Trial) -> bool:
         """Wait until a launch is ready, or over; return whether it is ready."""

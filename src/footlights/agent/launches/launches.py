@@ -157,6 +157,13 @@ class Launches:
             async with asyncio.timeout(timeout):
                 await asyncio.wait({task})
 
+    async def settled(self, timeout: float) -> bool:
+        """Wait until all of the launches that were forgotten is gone, at most ``timeout`` seconds; return whether."""
+        if not self._chores:
+            return True
+        _, late = await asyncio.wait(self._chores, timeout=timeout)
+        return not late
+
     async def close(self) -> None:
         """Stop watching. Applications go on."""
         tasks = [*self._tasks.values(), *self._chores]

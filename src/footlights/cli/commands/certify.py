@@ -102,7 +102,9 @@ def _test(**given: Any) -> None:
         own = {name: given.pop(name) for name in _OWN}
         if own["output"] not in (Output.TABLE, Output.JSON):
             raise InvalidArgument("--output", f"this is printed as table or json (got {own['output'].value}).")
-        findings = asyncio.run(_certify(own, given))
+        # What still writes to it, in threads, is over with the event loop.
+        with tempfile.TemporaryDirectory(prefix="footlights-test-", dir=os.environ.get("TMPDIR")) as directory:
+            findings = asyncio.run(_certify(own, {**given, "data_dir": Path(directory)}))
         if own["output"] is Output.JSON:
             typer.echo(json.dumps([finding.to_json() for finding in findings], indent=2))
         counts = Counter(finding.verdict.value for finding in findings)
@@ -120,21 +122,19 @@ async def _certify(own: dict[str, Any], node: dict[str, Any]) -> list[Finding]:
     arguments = {name: _value(text) for name, text in pairs("argument", own["argument"] or []).items()}
     set_up_logging("console", "error")
     findings = []
-    with tempfile.TemporaryDirectory(prefix="footlights-test-", dir=os.environ.get("TMPDIR")) as directory:
-        config = options.fill(
-            AgentConfig,
-            {
-                **node,
-                "data_dir": Path(directory),
-                "server": "unix:/nowhere",
-                "launchers": [traits_of(version).name],
-                "slots_per_device": max(1, version.needs.slots),
-            },
-        )
-        async for finding in certify(Certification(version, arguments, own["stage"], own["settle"]), config):
-            findings.append(finding)
-            if own["output"] is not Output.JSON:
-                _print(finding)
+    config = options.fill(
+        AgentConfig,
+        {
+            **node,
+            "server": "unix:/nowhere",
+            "launchers": [traits_of(version).name],
+            "slots_per_device": max(1, version.needs.slots),
+        },
+    )
+    async for finding in certify(Certification(version, arguments, own["stage"], own["settle"]), config):
+        findings.append(finding)
+        if own["output"] is not Output.JSON:
+            _print(finding)
     return findings
 
 
