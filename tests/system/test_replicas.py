@@ -31,6 +31,8 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)
 
 NODES = ("node-b", "node-d", "node-a")
 """By their names each has another of three servers as its first."""
+EACH_ELSEWHERE = ("fake-1", "fake-2", "fake-3")
+"""Applications whose sessions go to one node each. Those of one go where it has run: there they start in seconds."""
 OPTIONS = ("--heartbeat-interval", "1s")
 AGENT = ("--launchers", "fake", "--launchers", "process", "--software-devices", "4")
 ENDED = ("TERMINATED", "FAILED")
@@ -73,16 +75,19 @@ async def fleet(database_server: Postgres, tmp_path_factory: pytest.TempPathFact
     async with ReplicaSet(directory / "set", database_server.create(), server_options=OPTIONS) as running:
         assert isinstance(running, ReplicaSet)
         await asyncio.gather(*(running.start_agent(node, *AGENT) for node in NODES))
-        limits = {"stop_grace_period": "1s", "queue_timeout": "120s"}
-        await running.put(
-            "/applications/fake",
-            {
-                "application": {},
-                "versions": [{"version": "1.0.0", "fake": {"log_lines": ["hello"]}, "limits": limits}],
-                "releases": {"default": "1.0.0"},
-            },
-        )
+        for application in ("fake", *EACH_ELSEWHERE):
+            await running.put(f"/applications/{application}", fake_application())
         yield running
+
+
+def fake_application() -> JSON:
+    """Return an application of one version that says hello."""
+    limits = {"stop_grace_period": "1s", "queue_timeout": "120s"}
+    return {
+        "application": {},
+        "versions": [{"version": "1.0.0", "fake": {"log_lines": ["hello"]}, "limits": limits}],
+        "releases": {"default": "1.0.0"},
+    }
 
 
 async def state_at(fleet: ReplicaSet, name: str, session_id: str, *states: str) -> JSON:
@@ -137,7 +142,7 @@ async def test_any_replica_serves_any_client_and_agent(fleet: ReplicaSet) -> Non
     for number, name in enumerate(names):
         watched = fleet.replicas[names[(number + 1) % 3]].client
         async with watched.stream("GET", "/stream:watch", timeout=30) as watch:
-            session_id = await create(fleet, name)
+            session_id = await create(fleet, name, EACH_ELSEWHERE[number])
             async for line in watch.aiter_lines():
                 shown = json.loads(line)["result"]
                 if shown["session_id"] == session_id and shown["state"] == "READY":
