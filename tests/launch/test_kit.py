@@ -14,6 +14,7 @@ from footlights.v1.application_pb2 import Version
 
 from footlights import recipes
 from footlights.launch.launcher import LaunchPlan, LogPart, Phase, Ports
+from footlights.launch.probes import loopback
 from footlights.launch.probes.readiness import presence, why_unready
 from footlights.launch.process import ownership
 from footlights.launch.process.launcher import ProcessLauncher
@@ -181,22 +182,24 @@ async def test_life(generation: str, root: Path, tmp_path: Path, kit_root: Calla
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "says"),
+    ("knobs", "says"),
     [
-        ("STANDIN_SILENT", "1", " within 1.6 s"),
+        ({"STANDIN_MODES": "silent"}, "no offer came by {} within 1.6 s"),
+        ({"STANDIN_MODES": "deaf"}, "no offer came by {} within 1.6 s"),
+        ({"STANDIN_MODES": "audio"}, "the offer that came by {} has no picture"),
+        ({"STANDIN_MODES": "refuses"}, "no offer came by {}: server rejected WebSocket connection: HTTP 500"),
         (
-            "STANDIN_LEAVES",
-            "\x1b[2Jno",
-            ": received 1008 (policy violation) [2Jno; then sent 1008 (policy violation) [2Jno",
+            {"STANDIN_LEAVES": "\x1b[2Jno"},
+            "no offer came by {}: received 1008 (policy violation) [2Jno; then sent 1008 (policy violation) [2Jno",
         ),
     ],
 )
 async def test_one_that_offers_nothing_is_not_ready(
-    root: Path, kit_root: Callable[[str], Path], variable: str, value: str, says: str
+    root: Path, kit_root: Callable[[str], Path], knobs: dict[str, str], says: str
 ) -> None:
-    """It listens, says that it is ready and takes a player: none of that shows a picture."""
+    """It listens, says that it is ready and takes a player: none of that shows a picture, and sound is none."""
     version = versions("108", kit_root("108"))[PROCESS]
-    version.environment[variable] = value
+    version.environment.update(knobs)
     ports = free_ports()
     plan = kit_plan(version, root, ports, public_address="127.0.0.1")
     launcher = ProcessLauncher(root)
@@ -206,8 +209,39 @@ async def test_one_that_offers_nothing_is_not_ready(
 
     await launcher.start(plan, b"")
     await logged(launcher, plan, f"Streaming server started on {ports.signal}.")
-    expected = f"no offer came by 127.0.0.1:{ports.signal}/sign_in{says}"
+    expected = says.format(f"127.0.0.1:{ports.signal}/sign_in")
     assert await until(lambda: why_unready(plan, read, timeout_s=2.0), lambda why: why == expected) == expected
+    await launcher.stop(plan)
+    await ended(launcher, plan)
+
+
+@pytest.mark.parametrize("knobs", [{}, {"STANDIN_MODES": "no-subprotocol"}, {"STANDIN_OFFER_AFTER": "0.5"}])
+async def test_one_that_offers_is_ready_and_its_probe_is_no_viewer(
+    root: Path, tmp_path: Path, kit_root: Callable[[str], Path], knobs: dict[str, str]
+) -> None:
+    """Whether it chooses a subprotocol or none, at once or late; what it says is acknowledged, and it stays free."""
+    journal = tmp_path / "reports" / "journal"
+    journal.parent.mkdir()
+    version = versions("108", kit_root("108"))[PROCESS]
+    version.environment.update({**knobs, "STANDIN_JOURNAL": str(journal)})
+    ports = free_ports()
+    plan = kit_plan(version, root, ports, public_address="127.0.0.1")
+    launcher = ProcessLauncher(root)
+
+    async def read(cursor: str) -> LogPart:
+        return await launcher.log(plan, cursor=cursor)
+
+    await launcher.start(plan, b"")
+    for _ in range(2):
+        await until(lambda: why_unready(plan, read), lambda why: not why)
+
+    async def noted() -> list[dict[str, object]]:
+        return [json.loads(line) for line in journal.read_text().splitlines()]
+
+    acknowledgement: dict[str, object] = {"message": {"ack": 1}}
+    await until(noted, lambda lines: acknowledgement in lines)
+    assert (await noted())[0]["handshake"]["query"].startswith("peer_id=peer-")  # type: ignore[index]  # JSON
+    assert await loopback.ask(ports.http, "/v1/streaming/ready") == (200, b'{"statusMessage": "Ready for connection"}')
     await launcher.stop(plan)
     await ended(launcher, plan)
 

@@ -1,15 +1,17 @@
 """Whether an application offers a picture: dials its signalling as NVIDIA's player does, and waits for the offer.
 
-A Kit may listen, say that it is ready, take a player, and never offer anything: only an offer proves that a viewer will
-see something. The server speaks first, in JSON; an offer is the member ``msg`` of ``peer_msg``, JSON in a text itself.
+A Kit may listen, say that it is ready, take a player, and never offer anything, or sound alone: only an offer with a
+picture proves that a viewer will see something. The server speaks first, in JSON, and expects each message with an
+``ackid`` to be acknowledged; an offer is the member ``msg`` of ``peer_msg``, JSON in a text itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 import secrets
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 _MOST_MESSAGES: Final = 32
 _MOST_BYTES: Final = 1 << 20
+_PICTURE: Final = re.compile(r"^m=video [1-9]", re.MULTILINE)
+"""A medium that is not refused: one that is has port 0 (RFC 3264, section 6)."""
 _CLOSE_S: Final = 0.2
 """How long a goodbye is waited for: not every server says it."""
 
@@ -37,7 +41,8 @@ async def why_no_offer(plan: LaunchPlan, timeout_s: float) -> str:
     port, path = plan.ports.signal, plan.version.signaling.websocket_path
     peer = "".join(secrets.choice("0123456789") for _ in range(10))
     url = f"ws://{loopback.HOST}:{port}{path}?peer_id=peer-{peer}&version=2"
-    what = f"no offer came by {loopback.HOST}:{port}{path}"
+    where = f"{loopback.HOST}:{port}{path}"
+    what, said = f"no offer came by {where}", ""
     source = traits_of(plan.version).asked_from
     try:
         async with (
@@ -53,17 +58,33 @@ async def why_no_offer(plan: LaunchPlan, timeout_s: float) -> str:
             ) as player,
         ):
             for _ in range(_MOST_MESSAGES):
-                if _is_offer(await player.recv()):
-                    return ""
+                message = _read(await player.recv())
+                if "ackid" in message:
+                    await player.send(json.dumps({"ack": message["ackid"]}))
+                if isinstance(error := message.get("error"), str):
+                    said = f", and the application says {error!r}"
+                sdp = _offered(message)
+                if sdp is not None:
+                    return "" if _PICTURE.search(sdp) else NoOffer(f"the offer that came by {where} has no picture")
     except TimeoutError:
-        return NoOffer(f"{what} within {timeout_s:.3g} s")
+        return NoOffer(f"{what} within {timeout_s:.3g} s{said}")
     except (OSError, WebSocketException) as error:
-        return NoOffer(f"{what}: {error or type(error).__name__}")
-    return NoOffer(f"{what} in {_MOST_MESSAGES} messages")
+        return NoOffer(f"{what}: {error or type(error).__name__}{said}")
+    return NoOffer(f"{what} in {_MOST_MESSAGES} messages{said}")
 
 
-def _is_offer(text: str | bytes) -> bool:
+def _read(text: str | bytes) -> dict[str, Any]:
     try:
-        return bool(json.loads(json.loads(text)["peer_msg"]["msg"])["type"] == "offer")
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
+def _offered(message: dict[str, Any]) -> str | None:
+    """Return the session description of an offer; None for any other message."""
+    try:
+        inner = json.loads(message["peer_msg"]["msg"])
+        return str(inner["sdp"]) if inner["type"] == "offer" else None
     except (ValueError, TypeError, KeyError, RecursionError):
-        return False
+        return None
