@@ -409,6 +409,34 @@ def test_extend_and_connect_and_explain(run: Run, standin: Standin) -> None:
     assert standin.requests("ExplainPlacement")[0].profile == "big"
 
 
+def test_connect_prints_what_the_player_takes(run: Run, standin: Standin) -> None:
+    """The WHEP URL, or JSON that is pasted into NVIDIA's player; nothing of WHEP where there is none."""
+    config: dict[str, Any] = {
+        "signalingServer": "h",
+        "signalingPort": 8080,
+        "accessToken": "flg_x",
+        "authenticate": True,
+    }
+    kit = session_pb2.ConnectSessionResponse(token="flg_x", signaling_url="ws://h:8080/stream/s-1/sign_in")
+    kit.app_streamer.update(config)
+    said = []
+    for answer in (
+        kit,
+        session_pb2.ConnectSessionResponse(token="t", whep_url="u"),
+        session_pb2.ConnectSessionResponse(),
+    ):
+        standin.on("ConnectSession", answer)
+        said.append(run("sessions", "connect", "s-1").stdout)
+
+    before, _, pasted = said[0].partition("AppStreamer.connect:\n")
+    assert json.loads(pasted) == config
+    assert "8080.0" not in pasted
+    assert "WHEP" not in before
+    assert "WHEP" in said[1]
+    assert "AppStreamer" not in said[1]
+    assert "names no signalling" in said[2]
+
+
 def test_viewers_are_listed_and_disconnected(run: Run, standin: Standin) -> None:
     """Each on its line; ``-o name`` gives the ids that ``disconnect`` takes."""
     viewer = viewer_pb2.Viewer(viewer_id="v1", session_id="s-1", state=viewer_pb2.Viewer.CONNECTED, subject="ann")

@@ -1368,6 +1368,7 @@ class ConnectSessionResponse(_message.Message):
     ICE_SERVERS_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     VIEWER_ID_FIELD_NUMBER: _builtins.int
+    APP_STREAMER_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     """The grant: valid for this session only, until `expire_time`. Sent as `Authorization: Bearer`, as
     `?access_token=`, or as the WebSocket subprotocol `Authorization-Bearer.<token>`.
@@ -1386,6 +1387,13 @@ class ConnectSessionResponse(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the grant expires for new connections."""
 
+    @_builtins.property
+    def app_streamer(self) -> _struct_pb2.Struct:
+        """For NVIDIA's player: the members of `streamConfig` of `AppStreamer.connect` by which it finds this session and shows
+        the grant, named as the player names them; add the ids of your elements and your handlers. Empty if the application
+        does not support its signalling.
+        """
+
     def __init__(
         self,
         *,
@@ -1395,10 +1403,11 @@ class ConnectSessionResponse(_message.Message):
         ice_servers: _abc.Iterable[Global___ConnectSessionResponse.IceServer] | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         viewer_id: _builtins.str = ...,
+        app_streamer: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["app_streamer", b"app_streamer", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "ice_servers", b"ice_servers", "signaling_url", b"signaling_url", "token", b"token", "viewer_id", b"viewer_id", "whep_url", b"whep_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app_streamer", b"app_streamer", "expire_time", b"expire_time", "ice_servers", b"ice_servers", "signaling_url", b"signaling_url", "token", b"token", "viewer_id", b"viewer_id", "whep_url", b"whep_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

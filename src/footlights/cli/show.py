@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -99,6 +100,30 @@ def session_details(session: session_pb2.Session) -> list[str]:
     )
     if session.log_tail:
         lines += ["", "Last lines of its output:", *(visible(f"  {line}") for line in session.log_tail)]
+    return lines
+
+
+def connection(answer: session_pb2.ConnectSessionResponse) -> list[str]:
+    """Return what a viewer's player needs to be told, and for NVIDIA's also in the form that it takes."""
+    from google.protobuf import json_format
+
+    lines = details(
+        [
+            ("Grant", answer.token),
+            ("Viewer", answer.viewer_id),
+            ("Expires", moment(answer.expire_time)),
+            ("WHEP", answer.whep_url),
+            ("Signalling", answer.signaling_url),
+            *(("ICE", " ".join(server.urls)) for server in answer.ice_servers),
+        ]
+    )
+    if answer.app_streamer:
+        told = sorted(json_format.MessageToDict(answer.app_streamer).items())
+        whole = {name: int(value) if isinstance(value, float) else value for name, value in told}
+        text = json.dumps(whole, indent=2)
+        lines += ["", "For NVIDIA's player, the streamConfig of AppStreamer.connect:", *map(visible, text.splitlines())]
+    elif not answer.whep_url and not answer.signaling_url:
+        lines += ["", "The application names no signalling: dial the routes of `footlights sessions show` directly."]
     return lines
 
 

@@ -20,6 +20,7 @@ from footlights.v1 import application_pb2, session_pb2
 
 from footlights import errors
 from footlights.auth.grants import Grants
+from footlights.control.services.sessions.connect import player_config
 from footlights.store.sessions import session_rows
 from tests.control.harness import PUBLIC_URL, Control, State, control, gpu, lines, seconds, version
 
@@ -75,13 +76,52 @@ async def test_each_session_has_its_own_way_through_the_relay(tmp_path: Path, mi
 
 
 async def test_only_the_ways_that_an_application_speaks_are_given(plane: Control) -> None:
-    """An application without WHEP has no WHEP URL."""
+    """An application without WHEP has no WHEP URL, one without NVIDIA's signalling nothing for NVIDIA's player."""
     await plane.apply(version("2.0.0", signaling=application_pb2.Signaling(websocket_path="/sign_in")))
+    agent = await plane.agent("node-a", gpu("GPU-1"), gpu("GPU-2"))
+    player = await connect(plane, (await plane.running(agent)).session_id)
+    await plane.apply(version("3.0.0", signaling=application_pb2.Signaling(whep_path="/whep")))
+    whep = await connect(plane, (await plane.running(agent)).session_id)
+
+    assert (player.whep_url, bool(player.signaling_url), bool(player.app_streamer)) == ("", True, True)
+    assert (bool(whep.whep_url), whep.signaling_url, bool(whep.app_streamer)) == (True, "", False)
+
+
+async def test_nvidias_player_is_told_all_that_it_needs(plane: Control) -> None:
+    """By its own names: where signalling and media are, the session and the grant; numbers are whole."""
     session = await plane.running(await plane.agent())
 
-    answer = await connect(plane, session.session_id)
+    answer = (await plane.rest("POST", f"/v1/sessions/{session.session_id}:connect", json={})).json()
 
-    assert (answer.whep_url, bool(answer.signaling_url)) == ("", True)
+    assert answer["app_streamer"] == {
+        "signalingServer": "streams.example.com",
+        "signalingPort": 443,
+        "signalingPath": f"/stream/{session.session_id}",
+        "forceWSS": True,
+        "sessionId": session.session_id,
+        "authenticate": True,
+        "accessToken": answer["token"],
+        "maxReconnects": 20,
+        "mediaServer": "192.0.2.7",
+        "mediaPort": 20001,
+    }
+    assert answer["signaling_url"] == f"wss://streams.example.com/stream/{session.session_id}/sign_in"
+
+
+@pytest.mark.parametrize(
+    ("public_url", "server", "port", "secure"),
+    [
+        ("http://127.0.0.1:8080", "127.0.0.1", 8080, False),
+        ("http://streams.example.com", "streams.example.com", 80, False),
+        ("https://[2001:db8::7]:8443", "2001:db8::7", 8443, True),
+    ],
+)
+def test_nvidias_player_is_told_of_tls(public_url: str, server: str, port: int, secure: bool) -> None:
+    """It takes TLS by itself on port 443 alone."""
+    told = player_config(f"ws{public_url.removeprefix('http')}/stream/s/sign_in", "grant", "s", ("", 0))
+
+    assert (told["signalingServer"], told["signalingPort"], told["forceWSS"]) == (server, port, secure)
+    assert "mediaServer" not in told
 
 
 async def test_ice_servers_are_those_of_the_settings(tmp_path: Path, migrated: Path) -> None:

@@ -12,7 +12,7 @@ import typer
 from footlights.cli import show
 from footlights.cli.calls import Cli, DryRun, command, group, pairs, whole
 from footlights.cli.durations import duration
-from footlights.cli.output import Output, application_output, details, emit, emit_line, table
+from footlights.cli.output import Output, application_output, emit, emit_line, table
 from footlights.cli.progress import SessionProgress
 from footlights.errors import Error, InvalidArgument
 
@@ -321,20 +321,13 @@ async def connect(
         ),
     ] = 1800.0,
 ) -> None:
-    """Get a grant for one viewer of a session (short-lived), and the URLs to use it with."""
+    """Get a grant for one viewer of a session (short-lived), and what its player needs to be told.
+
+    That is a URL for WHEP, the streamConfig of AppStreamer.connect for NVIDIA's player, or both.
+    """
     async with cli.client() as client:
         answer = await client.sessions.connect(session_id, wait_s=timeout if wait else None)
-    lines = details(
-        [
-            ("Grant", answer.token),
-            ("Viewer", answer.viewer_id),
-            ("Expires", show.moment(answer.expire_time)),
-            ("WHEP", answer.whep_url),
-            ("Signalling", answer.signaling_url),
-            *(("ICE", " ".join(server.urls)) for server in answer.ice_servers),
-        ]
-    )
-    emit(cli.output, answer, [answer.token], lines)
+    emit(cli.output, answer, [answer.token], show.connection(answer))
 
 
 @command(app, "viewers")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -11,7 +12,9 @@ from footlights.auth import relays
 from footlights.control.services.sessions import access
 from footlights.lifecycle import SessionState, known
 from footlights.store import applications
-from footlights.v1 import application_pb2, session_pb2
+from footlights.store.launches import launch_rows
+from footlights.store.nodes import node_rows
+from footlights.v1 import application_pb2, node_pb2, session_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
     from footlights.store.schema import SessionRow
 
 log = structlog.get_logger(__name__)
+
+_RECONNECTS: Final = 20
+"""How often NVIDIA's player dials again, at most, when it loses the connection: as in NVIDIA's own web viewer."""
 
 
 class SessionConnector:
@@ -43,13 +49,13 @@ class SessionConnector:
         yet, or none any more.
         """
 
-        def read(tx: Transaction) -> tuple[SessionRow, application_pb2.Signaling]:
+        def read(tx: Transaction) -> tuple[SessionRow, application_pb2.Signaling, tuple[str, int]]:
             row = access.find(tx, caller, session_id)
             version = applications.version(tx, row.application, row.application_version)
             recipe = application_pb2.Version.FromString(version.recipe if version else b"")
-            return row, recipe.signaling
+            return row, recipe.signaling, _media(tx, row)
 
-        row, signaling = await self._store.read(read)
+        row, signaling, media = await self._store.read(read)
         _check_has_picture(row)
         now, base = self._clock(), f"{self._public_url}/stream/{row.session_id}"
         token = self._grants.mint(row.session_id, caller.subject, self._ttl_s, now)
@@ -59,6 +65,8 @@ class SessionConnector:
             whep_url=f"{base}/whep" if signaling.whep_path else "",
             signaling_url=f"ws{base.removeprefix('http')}/sign_in" if signaling.websocket_path else "",
         )
+        if signaling.websocket_path:
+            answer.app_streamer.update(player_config(answer.signaling_url, token, row.session_id, media))
         if self._ice_servers:
             answer.ice_servers.add(urls=self._ice_servers)
         if self._relays is not None:
@@ -68,6 +76,33 @@ class SessionConnector:
         answer.expire_time.FromNanoseconds(answer.expire_time.ToNanoseconds() + int(self._ttl_s * 1e9))
         log.info("viewer_grant_issued", session_id=row.session_id)
         return answer
+
+
+def _media(tx: Transaction, row: SessionRow) -> tuple[str, int]:
+    """Return where a session's media is: the node's address for viewers, and the port."""
+    launch = launch_rows.get(tx, row.launch_id) if row.launch_id else None
+    node = node_rows.get(tx, launch.node) if launch else None
+    facts = node_pb2.NodeFacts.FromString(node.facts if node else b"")
+    return facts.public_address, launch.media_port if launch else 0
+
+
+def player_config(signaling_url: str, token: str, session_id: str, media: tuple[str, int]) -> dict[str, Any]:
+    """Return what NVIDIA's player is told, by the names of its ``DirectConfig``."""
+    url = urlsplit(signaling_url)
+    secure = url.scheme == "wss"
+    found = {
+        "signalingServer": url.hostname or "",
+        "signalingPort": url.port or (443 if secure else 80),
+        # It adds `/sign_in` itself, and takes ws: unless it is told otherwise, or the port is 443.
+        "signalingPath": url.path.removesuffix("/sign_in"),
+        "forceWSS": secure,
+        "sessionId": session_id,
+        "authenticate": True,
+        "accessToken": token,
+        "maxReconnects": _RECONNECTS,
+    }
+    host, port = media
+    return found | ({"mediaServer": host, "mediaPort": port} if host and port else {})
 
 
 def _check_has_picture(row: SessionRow) -> None:
