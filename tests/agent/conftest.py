@@ -188,6 +188,8 @@ class Applications:
             command=command,
             signaling=Signaling(**members.pop("signaling", {})),
             readiness=members.pop("readiness", None),
+            stage_delivery=members.pop("stage_delivery", None),
+            default_usd_stage_uri=members.pop("stage", ""),
         )
         return assignment(launch_id, version, **members)
 

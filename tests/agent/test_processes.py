@@ -1,6 +1,6 @@
 """The agent with real processes: shims, ports, output, and what is left when the agent itself is gone.
 
-Also the tests of ``log_tails``, ``probes`` and ``exits``, and of what an agent does with a launch's secret.
+Also the tests of ``log_tails``, ``probes``, ``stage`` and ``exits``, and of what an agent does with a launch's secret.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from footlights.agent.v1.agent_pb2 import LaunchReport, LinkResponse, LogRequest
-from footlights.v1.application_pb2 import Readiness, Version
+from footlights.v1.application_pb2 import Readiness, StageDelivery, Version
 
 from footlights.agent.clock import BootClock
 from footlights.agent.config import AgentConfig
@@ -392,3 +392,38 @@ async def test_one_that_is_ready_and_offers_nothing_is_given_up(
     assert over.reason == "NO_OFFER"
     assert over.message.startswith(f"no offer came by 127.0.0.1:{over.signal_port}/sign_in: ")
     assert meaning(over.reason).retry is Retry.ELSEWHERE
+
+
+BY_HTTP = StageDelivery(method=StageDelivery.HTTP, path="/open")
+SIGNED = "https://store.example.com/a.usd?sig=hunter2"
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["at once", "asked again"])
+async def test_a_stage_is_sent_before_it_is_ready(hub: Hub, node: Node, application: Applications, again: bool) -> None:
+    """An application that is given its stage by HTTP is READY once it has taken it; its signature is in no report."""
+    await hub.until(lambda: hub.connections)
+    wanted = application(wishes={"open": 503 if again else 200}, stage_delivery=BY_HTTP, stage=SIGNED)
+    await hub.want(wanted)
+    if again:
+        await hub.until(lambda: "/open with the stage: 503" in hub.reports.get("launch-1", LaunchReport()).message)
+        application.tell("launch-1", open=204)
+    await hub.until_state("launch-1", LaunchReport.READY)
+    seen = hub.reports["launch-1"].message
+    await hub.want(stopped(wanted))
+    over = await hub.until_state("launch-1", LaunchReport.EXITED)
+
+    assert f'stage {{"usd_stage_uri": "{SIGNED}"}}' in over.log_tail
+    assert "hunter2" not in seen
+
+
+async def test_a_stage_that_is_refused_ends_it(hub: Hub, node: Node, application: Applications) -> None:
+    """At once, with what the application says, and without the signature that it was sent."""
+    await hub.until(lambda: hub.connections)
+    await hub.want(application(wishes={"open": 422}, stage_delivery=BY_HTTP, stage=SIGNED))
+
+    over = await hub.until_state("launch-1", LaunchReport.FAILED)
+
+    assert over.reason == "STAGE_REFUSED"
+    assert "/open with the stage: 422" in over.message
+    assert "hunter2" not in over.message
+    assert meaning(over.reason).retry is Retry.NEVER

@@ -50,6 +50,7 @@ def test_a_session_in_detail() -> None:
             S.FAILED,
             end_reason=S.CRASHED,
             exit_code=3,
+            stage_message="/a.usd is not opened: the version takes no stage.",
             labels={"team": "b", "a": "1"},
             timeline=milestones((S.Milestone.QUEUED, 0), (S.Milestone.PLACED, 0.25), (S.Milestone.ENDED, 12)),
             log_tail=["boom"],
@@ -64,6 +65,7 @@ def test_a_session_in_detail() -> None:
         State        FAILED
         Condition    OK
         End reason   CRASHED
+        Stage        /a.usd is not opened: the version takes no stage.
         Exit code    3
         User         ada
         Labels       a=1, team=b
@@ -74,7 +76,7 @@ def test_a_session_in_detail() -> None:
 
         Last lines of its output:
           boom
-        """)[:15]
+        """)[:16]
     )
 
 

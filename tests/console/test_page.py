@@ -584,3 +584,15 @@ def test_a_session_without_viewers_says_so(opened: Page, server: Server) -> None
     start(opened, server, "usd-viewer")
 
     expect(opened.get_by_test_id("viewers")).to_contain_text("Nobody is watching now.")
+
+
+def test_a_stage_that_is_not_opened_is_said_above_the_picture(opened: Page, server: Server) -> None:
+    """A session shows why its scene is empty, and what to do, for as long as it lives."""
+    why = "/srv/a.usd is opened once a client asks for it"
+    own = server.do(lambda: server.stand_in.add("usd-viewer", username="ada", state="STARTING"))
+    server.do(lambda: server.stand_in.change(own, stage_message=why))
+    opened.goto(server.page(f"sessions/{own['session_id']}"))
+
+    expect(opened.get_by_test_id("session-stage")).to_contain_text(why)
+    server.do(lambda: server.stand_in.change(own, state="TERMINATED", ended_time=stamp()))
+    expect(opened.get_by_test_id("session-stage")).to_have_count(0)

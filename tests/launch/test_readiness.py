@@ -1,6 +1,6 @@
 """Is it ready, and who is there?
 
-Also the tests of ``loopback`` and ``notice``.
+Also the tests of ``loopback``, ``notice`` and ``stage``.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from footlights.v1.application_pb2 import FakeBehavior, Readiness, Signaling, Version
+from footlights.v1.application_pb2 import FakeBehavior, Readiness, Signaling, StageDelivery, Version
 from footlights.v1.application_pb2 import Presence as PresenceRecipe
 from google.protobuf.duration_pb2 import Duration
 
 from footlights.launch.fake import FakeLauncher
 from footlights.launch.launcher import LaunchPlan, LogPart, Ports
 from footlights.launch.probes.readiness import UNKNOWN, presence, why_unready
+from footlights.launch.probes.stage import StageRefused, send_stage
 from tests.launch.plans import make_plan
 
 Serve = Callable[[bytes], Awaitable[int]]
@@ -38,7 +39,7 @@ async def serve() -> AsyncIterator[Serve]:
     async def make(answer: bytes) -> int:
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             head = await reader.readuntil(b"\r\n\r\n")
-            assert head.startswith(b"GET /")
+            assert head.startswith((b"GET /", b"POST /open "))
             if not answer:
                 hanging.append(writer)
                 return
@@ -282,3 +283,35 @@ async def test_fake(root: Path) -> None:
         assert (not await why_unready(plan, no_log)) is expected
     assert await presence(make_plan(Version(fake=FakeBehavior(viewers=2)), root)) == replace(UNKNOWN, viewers=2)
     assert await presence(make_plan(Version(fake=FakeBehavior()), root)) == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"HTTP/1.1 204 No Content\r\n\r\n", ""),
+        (b"HTTP/1.1 500 Oh\r\nContent-Length: 4\r\n\r\nbusy", "/open with the stage: 500, busy"),
+        (b"HTTP/1.1 500 Oh\r\n\r\ncannot open https://s/a.usd?sig=1", "500, cannot open the stage"),
+        (b"HTTP/1.1 500 Oh\r\n\r\nbad query sig=1", "/open with the stage: 500"),
+        (b"SSH-2.0\r\n", "ValueError"),
+        (b"", "no answer within 0.2 s"),
+    ],
+)
+async def test_why_a_stage_was_not_taken(root: Path, serve: Serve, answer: bytes, said: str) -> None:
+    """In words that have no signature, whatever the application answers."""
+    by_http = StageDelivery(method=StageDelivery.HTTP, path="/open")
+    plan = plan_for(root, Version(stage_delivery=by_http), http=await serve(answer))
+
+    why = await send_stage(plan, "https://s/a.usd?sig=1", timeout_s=0.2)
+
+    assert why.endswith(said)
+    assert "sig=1" not in why
+    assert bool(why) == bool(said)
+
+
+async def test_a_refused_stage_is_not_sent_again(root: Path, serve: Serve) -> None:
+    """A 4xx is an answer for good."""
+    by_http = StageDelivery(method=StageDelivery.HTTP, path="/open")
+    port = await serve(b"HTTP/1.1 404 Not Found\r\n\r\n")
+
+    with pytest.raises(StageRefused, match="/open with the stage: 404"):
+        await send_stage(plan_for(root, Version(stage_delivery=by_http), http=port), "/srv/a.usd")

@@ -9,7 +9,7 @@ import copy
 from typing import Any
 
 import pytest
-from footlights.v1.application_pb2 import Container, Version
+from footlights.v1.application_pb2 import Container, StageDelivery, Version
 from google.protobuf import json_format
 
 from footlights.errors import InvalidArgument
@@ -73,6 +73,14 @@ def test_good() -> None:
         ("version", "", "version.version", "it is required"),
         ("command", [], "version.command", "give a command, a container or a fake"),
         ("command.0", "", "version.command[0]", "name the program"),
+        ("stage_delivery", {"method": "HTTP"}, "version.stage_delivery.path", "HTTP needs the path"),
+        ("stage_delivery", {"method": "HTTP", "path": "open"}, "version.stage_delivery.path", "start it with '/'"),
+        (
+            "stage_delivery",
+            {"method": "NONE", "path": "/open"},
+            "version.stage_delivery.path",
+            "only for the method HTTP",
+        ),
         ("command.0", "{quality}", "version.command[0]", "lets a session choose the program"),
         ("command.0", "/bin/{usd_stage_uri}", "version.command[0]", "lets a session choose the program"),
         ("command.2", "{port}", "version.command[2]", "unknown placeholder {port}: the known ones are {device_index}"),
@@ -153,3 +161,14 @@ def test_refused(path: str, value: object, field: str, problem: str) -> None:
 def test_shell_with_positional_arguments() -> None:
     """A shell may run a script that takes a session's text as a parameter."""
     validate(changed("command", ["/bin/sh", "-c", 'exec viewer "$1"', "sh", "{quality}"]))
+
+
+def test_a_stage_that_no_command_takes() -> None:
+    """A version may not say that its command is given the stage, where it is not."""
+    by_command = StageDelivery(method=StageDelivery.COMMAND)
+    validate(Version(version="1.0.0", command=["a"], environment={"S": "{usd_stage_uri}"}, stage_delivery=by_command))
+
+    with pytest.raises(InvalidArgument) as refused:
+        validate(Version(version="1.0.0", command=["a", "{{usd_stage_uri}}"], stage_delivery=by_command))
+
+    assert refused.value.field == "version.stage_delivery.method"

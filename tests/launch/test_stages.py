@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 
 import pytest
-from footlights.v1.application_pb2 import Version
+from footlights.v1.application_pb2 import Container, FakeBehavior, StageDelivery, Version
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,9 +14,12 @@ from footlights.launch.recipe.stages import (
     STAGE_FIELD,
     StageError,
     all_roots,
+    delivery_of,
     parse_root,
     parse_stage,
     resolve_stage,
+    unopened,
+    unopened_by,
     without_query,
 )
 
@@ -201,3 +204,29 @@ def test_the_roots_of_all_that_a_stage_pulls_in() -> None:
 
     assert all_roots(version) == ["/srv/a", "https://h/b/", "/srv/c", "/srv/c/d.usd"]
     assert all_roots(Version()) == []
+
+
+@pytest.mark.parametrize(
+    ("version", "method", "says"),
+    [
+        (Version(command=["a", "--open={usd_stage_uri}"]), "COMMAND", ""),
+        (Version(environment={"USD_PATH": "{usd_stage_uri}"}), "COMMAND", ""),
+        (Version(command=["a"], stage_from_session_file=True), "SESSION_FILE", ""),
+        (Version(fake=FakeBehavior()), "COMMAND", ""),
+        (Version(command=["a", "{{usd_stage_uri}}"]), "NONE", "is not opened: the version takes no stage"),
+        (Version(container=Container(image="a")), "NONE", "is not opened: the version takes no stage"),
+        (
+            Version(command=["a", "{usd_stage_uri}"], stage_delivery=StageDelivery(method=StageDelivery.MESSAGE)),
+            "MESSAGE",
+            "send openStageRequest",
+        ),
+        (Version(stage_delivery=StageDelivery(method=StageDelivery.HTTP, path="/a")), "HTTP", ""),
+    ],
+)
+def test_how_a_version_is_given_its_stage(version: Version, method: str, says: str) -> None:
+    """As it says, or else as its command shows; where that opens nothing, the session says what to do."""
+    assert StageDelivery.Method.Name(delivery_of(version)) == method
+    said = unopened(unopened_by(version, "/srv/a.usd"), "/srv/a.usd")
+    assert bool(said) == bool(says)
+    assert says in said
+    assert unopened_by(version, "") is None

@@ -741,6 +741,81 @@ class Presence(_message.Message):
 Global___Presence: _TypeAlias = Presence  # noqa: Y015
 
 @_typing.final
+class StageDelivery(_message.Message):
+    """How an application is given the stage of its session. In a session file (`FOOTLIGHTS_SESSION_FILE`) it always is
+    `usd_stage_uri`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Method:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _MethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[StageDelivery._Method.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        METHOD_UNSPECIFIED: StageDelivery._Method.ValueType  # 0
+        """What the version shows: COMMAND where its command or environment has `{usd_stage_uri}`, else SESSION_FILE with
+        `stage_from_session_file`, else NONE.
+        """
+        COMMAND: StageDelivery._Method.ValueType  # 1
+        """By `{usd_stage_uri}` in its command or environment."""
+        SESSION_FILE: StageDelivery._Method.ValueType  # 2
+        """The application, or a script that its command names, reads its session file. A query, which may be a signature, is
+        then in no command line.
+        """
+        MESSAGE: StageDelivery._Method.ValueType  # 3
+        """A client sends it once it is connected: `openStageRequest` with `url`, on the data channel. Sessions say so."""
+        HTTP: StageDelivery._Method.ValueType  # 4
+        """The agent sends it once the application is ready otherwise: `POST http://127.0.0.1:{http_port}{path}` with
+        `{"usd_stage_uri": "…"}`. The session is READY once that is answered by 2xx; a 4xx ends it.
+        """
+        NONE: StageDelivery._Method.ValueType  # 5
+        """It takes none. Sessions that name one say so."""
+
+    class Method(_Method, metaclass=_MethodEnumTypeWrapper):
+        """The ways. New values may be added."""
+
+    METHOD_UNSPECIFIED: StageDelivery.Method.ValueType  # 0
+    """What the version shows: COMMAND where its command or environment has `{usd_stage_uri}`, else SESSION_FILE with
+    `stage_from_session_file`, else NONE.
+    """
+    COMMAND: StageDelivery.Method.ValueType  # 1
+    """By `{usd_stage_uri}` in its command or environment."""
+    SESSION_FILE: StageDelivery.Method.ValueType  # 2
+    """The application, or a script that its command names, reads its session file. A query, which may be a signature, is
+    then in no command line.
+    """
+    MESSAGE: StageDelivery.Method.ValueType  # 3
+    """A client sends it once it is connected: `openStageRequest` with `url`, on the data channel. Sessions say so."""
+    HTTP: StageDelivery.Method.ValueType  # 4
+    """The agent sends it once the application is ready otherwise: `POST http://127.0.0.1:{http_port}{path}` with
+    `{"usd_stage_uri": "…"}`. The session is READY once that is answered by 2xx; a 4xx ends it.
+    """
+    NONE: StageDelivery.Method.ValueType  # 5
+    """It takes none. Sessions that name one say so."""
+
+    METHOD_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    method: Global___StageDelivery.Method.ValueType
+    """Optional. The way."""
+    path: _builtins.str
+    """Optional. The path for HTTP."""
+    def __init__(
+        self,
+        *,
+        method: Global___StageDelivery.Method.ValueType = ...,
+        path: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["method", b"method", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StageDelivery: _TypeAlias = StageDelivery  # noqa: Y015
+
+@_typing.final
 class FakeBehavior(_message.Message):
     """The behavior of the fake launcher, to try everything around a session without an application."""
 
@@ -856,6 +931,7 @@ class Version(_message.Message):
     SYSTEMD_FIELD_NUMBER: _builtins.int
     STAGE_FROM_SESSION_FILE_FIELD_NUMBER: _builtins.int
     CACHE_PATHS_FIELD_NUMBER: _builtins.int
+    STAGE_DELIVERY_FIELD_NUMBER: _builtins.int
     application: _builtins.str
     """Output only. The application."""
     version: _builtins.str
@@ -935,6 +1011,10 @@ class Version(_message.Message):
         read-only; otherwise they are its own.
         """
 
+    @_builtins.property
+    def stage_delivery(self) -> Global___StageDelivery:
+        """Optional. How it is given the stage of a session."""
+
     def __init__(
         self,
         *,
@@ -958,10 +1038,11 @@ class Version(_message.Message):
         systemd: Global___Systemd | None = ...,
         stage_from_session_file: _builtins.bool = ...,
         cache_paths: _abc.Iterable[_builtins.str] | None = ...,
+        stage_delivery: Global___StageDelivery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "created_time", b"created_time", "fake", b"fake", "limits", b"limits", "needs", b"needs", "presence", b"presence", "readiness", b"readiness", "signaling", b"signaling", "systemd", b"systemd"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "created_time", b"created_time", "fake", b"fake", "limits", b"limits", "needs", b"needs", "presence", b"presence", "readiness", b"readiness", "signaling", b"signaling", "stage_delivery", b"stage_delivery", "systemd", b"systemd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_stage_roots", b"allowed_stage_roots", "application", b"application", "arguments", b"arguments", "cache_paths", b"cache_paths", "command", b"command", "container", b"container", "created_time", b"created_time", "default_usd_stage_uri", b"default_usd_stage_uri", "description", b"description", "environment", b"environment", "fake", b"fake", "limits", b"limits", "needs", b"needs", "presence", b"presence", "readiness", b"readiness", "signaling", b"signaling", "stage_from_session_file", b"stage_from_session_file", "systemd", b"systemd", "version", b"version", "working_directory", b"working_directory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_stage_roots", b"allowed_stage_roots", "application", b"application", "arguments", b"arguments", "cache_paths", b"cache_paths", "command", b"command", "container", b"container", "created_time", b"created_time", "default_usd_stage_uri", b"default_usd_stage_uri", "description", b"description", "environment", b"environment", "fake", b"fake", "limits", b"limits", "needs", b"needs", "presence", b"presence", "readiness", b"readiness", "signaling", b"signaling", "stage_delivery", b"stage_delivery", "stage_from_session_file", b"stage_from_session_file", "systemd", b"systemd", "version", b"version", "working_directory", b"working_directory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -16,7 +16,7 @@ from footlights.errors import InvalidArgument
 from footlights.launch.launchers import traits_of
 from footlights.launch.probes.notice import NoticeOutcome, SessionNotice, send_notice
 from footlights.launch.recipe.recipe import validate
-from footlights.launch.recipe.stages import parse_root, resolve_stage
+from footlights.launch.recipe.stages import parse_root, resolve_stage, unopened, unopened_by
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -42,6 +42,7 @@ _FIXES: Final = MappingProxyType(
     }
 )
 """What to do about a start that failed, by its reason."""
+_SAY_HOW: Final = "Say in the version's stage_delivery how it is given its stage, and give it so."
 _SAY_WHY: Final = 'End, and print last: FOOTLIGHTS_FAILURE: {"reason": "STAGE_NOT_FOUND", "message": "..."}'
 
 
@@ -88,7 +89,9 @@ async def _first(node: TrialNode, wanted: Certification, stage: str) -> AsyncIte
         yield _started("COLD_START", trial, started)
         if not started:
             return
-        if stage:
+        if stage and (why := unopened(unopened_by(wanted.version, stage), stage)):
+            yield Finding("STAGE_OPENED", Grade.WARN, why, _SAY_HOW)
+        elif stage:
             yield passed("STAGE_OPENED", f"it became ready with {stage}")
         quiet_from = trial.output_bytes
         await asyncio.sleep(wanted.settle_s)
@@ -118,6 +121,8 @@ async def _refused_stage(node: TrialNode, wanted: Certification) -> Finding:
     if not roots:
         return skipped("STAGE_REFUSED", "the version allows no directory of this node to be opened")
     stage = f"{parse_root(roots[0]).text.rstrip('/')}/{_MISSING}"
+    if unopened_by(wanted.version, stage):
+        return skipped("STAGE_REFUSED", "the application opens no stage by itself")
     async with node.trial(wanted.version, wanted.arguments, stage) as trial:
         started = await node.started(trial)
         report = trial.report

@@ -76,6 +76,7 @@ def session_details(session: session_pb2.Session) -> list[str]:
             ("End reason", value_name(session, "end_reason")),
             ("Failure", session.failure_reason),
             ("Message", session.status_message),
+            ("Stage", session.stage_message),
             ("Exit code", str(session.exit_code) if session.HasField("exit_code") else ""),
             ("User", session.username),
             ("Created by", session.created_by if session.created_by != session.username else ""),

@@ -33,7 +33,7 @@ MUST_BE_KNOWN: Final = frozenset(
 """The members of requests that are new and change what a call does."""
 MUST_BE_KNOWN_INSIDE: Final = frozenset(
     {
-        *("unlimited", "cleared", "volume_mounts", "stage_from_session_file"),
+        *("unlimited", "cleared", "volume_mounts", "stage_from_session_file", "stage_delivery"),
         *("unresponsive_timeout", "reconnect_timeout"),
         *("systemd", "isolation", "memory_bytes", "processors", "tasks", "disk_bytes"),
     }

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from footlights.v1.application_pb2 import Version
 
 
+SESSION_FILE: Final = "session.json"
+"""The session file in a launch's own directory."""
 PORTS_OF_A_LAUNCH: Final = 4
 """Consecutive ones: the first is the front door's, the second for media, the others are asked by the agent alone."""
 

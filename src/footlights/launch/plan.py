@@ -18,7 +18,7 @@ from footlights.launch.container.recipe import mounts_of
 from footlights.launch.launcher import DeviceAccess, LaunchError, LaunchPlan, Ports
 from footlights.launch.launchers import traits_of
 from footlights.launch.recipe.arguments import as_text, convert_arguments
-from footlights.launch.recipe.stages import resolve_stage, without_query
+from footlights.launch.recipe.stages import from_session_file, resolve_stage, without_query
 from footlights.launch.recipe.template import TemplateError, parse
 from footlights.protocol import counterparts
 from footlights.protocol.times import seconds
@@ -148,7 +148,7 @@ def _values(
     arguments, secrets = json_format.MessageToDict(assignment.arguments), _secrets(assignment.secrets)
     arguments.update(secrets)
     stage = resolve_stage(version, str(secrets.get("usd_stage_uri", assignment.usd_stage_uri)))
-    if version.stage_from_session_file:
+    if from_session_file(version):
         # A command line and the plan are read by others than the application.
         stage = without_query(stage)
     converted, _ = convert_arguments(version, arguments)

@@ -150,6 +150,7 @@ REASONS: Final[Mapping[str, Meaning]] = {
     "BAD_RECIPE": _version("the recipe cannot be carried out"),
     "EXITED_EARLY": _version("the application ended before it was ready"),
     "SHIM_LOST": _version("the application could not go on"),
+    "STAGE_REFUSED": _version("the application did not take its stage"),
     "START_ERROR": _version("the application refused to start"),
     "START_TIMEOUT": _version("the application was not ready in time", EndReason.START_TIMEOUT),
     # Nobody.

@@ -736,3 +736,44 @@ async def test_one_user_of_a_service_leaves_places_for_its_others(plane: Control
         return sum(each.is_success for each in answers)
 
     assert [await created(name) for name in ("ann", "bob", "cem")] == [14, 4, 2]
+
+
+# Stages that no application opens
+
+
+def _viewer(number: str, **members: Any) -> application_pb2.Version:
+    members = {"command": ["viewer"], "allowed_stage_roots": ["/srv/"]} | members
+    return application_pb2.Version(version=number, **members)
+
+
+BY_MESSAGE = application_pb2.StageDelivery(method=application_pb2.StageDelivery.MESSAGE)
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (_viewer("2.0.0"), "/srv/a.usd is not opened: the version takes no stage."),
+        (_viewer("2.0.0", stage_delivery=BY_MESSAGE), "/srv/a.usd is opened once a client asks for it:"),
+        (_viewer("2.0.0", command=["viewer", "{usd_stage_uri}"]), ""),
+    ],
+    ids=["none", "message", "command"],
+)
+async def test_a_session_says_that_its_stage_is_not_opened(
+    plane: Control, made: application_pb2.Version, says: str
+) -> None:
+    """From its creation on, in its answers and in lists; and nothing where it has no stage."""
+    await plane.apply(made)
+    wanted = {"application": "fake", "application_version": "2.0.0"}
+
+    session = (
+        await plane.rest(
+            "POST", "/v1/sessions", json=wanted | {"application_arguments": {"usd_stage_uri": "/srv/a.usd"}}
+        )
+    ).json()
+    bare = (await plane.rest("POST", "/v1/sessions", json=wanted)).json()
+    listed = (await plane.rest("GET", "/v1/sessions")).json()["items"]
+
+    assert session.get("stage_message", "").startswith(says)
+    assert bool(session.get("stage_message")) == bool(says)
+    assert not bare.get("stage_message")
+    assert session.get("stage_message") in [each.get("stage_message") for each in listed]

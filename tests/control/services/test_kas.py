@@ -282,3 +282,20 @@ def test_settings_that_mean_nothing_are_refused(tmp_path: Path, settings: dict[s
     with pytest.raises(InvalidArgument) as caught:
         ServerSettings(tmp_path, **settings)
     assert caught.value.field == field
+
+
+async def test_a_stream_says_that_its_stage_is_not_opened(kas: Control) -> None:
+    """Beside its condition, while it starts and when it is ready; a client that can send it is told to."""
+    by_message = application_pb2.StageDelivery(method=application_pb2.StageDelivery.MESSAGE)
+    taken = version("2.0.0", allowed_stage_roots=["/srv"], stage_delivery=by_message)
+    await kas.apply(taken)
+    agent = await kas.agent()
+    body = CREATE | {"version": "2.0.0", "arguments": {"usd_stage_uri": "/srv/a.usd"}}
+
+    made = (await anonymous(kas, "POST", "/streaming/stream", json=body)).json()
+    await kas.place()
+    await agent.ready(made["id"])
+    ready = (await anonymous(kas, "GET", f"/streaming/stream/{made['id']}")).json()
+
+    assert "send openStageRequest" in made["status"]["message"]
+    assert ready["status"]["message"].startswith("Session is active /srv/a.usd is opened once")

@@ -18,6 +18,7 @@ from footlights.devices.kinds import traits_of_kind
 from footlights.launch.launcher import Launcher, LaunchPlan, Phase, Status
 from footlights.launch.launchers import traits_of
 from footlights.launch.probes.offer import NoOffer
+from footlights.launch.probes.stage import StageRefused
 from footlights.lifecycle import LaunchState
 
 if TYPE_CHECKING:
@@ -244,8 +245,16 @@ class Observer:
         problem = "" if intruder else await probes.why_unready(launcher, plan, self._record.secret, max(_LEAST_S, left))
         if not intruder and not problem:
             intruder = await self._intruder(launcher, plan)
+        refused = ""
+        if not intruder and not problem:
+            try:
+                problem = await probes.open_stage(plan, self._record.secret)
+            except StageRefused as error:
+                refused = f"The application does not take its stage: {error}."
         if intruder:
             self._ready, self._detail = Ready.PORT_TAKEN, intruder
+        elif refused:
+            self._ready, self._detail = Ready.STAGE_REFUSED, refused
         elif not problem:
             if self.on_gpu and self._record.pids:
                 with contextlib.suppress(DevicesSilent):

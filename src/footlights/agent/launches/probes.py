@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Final
 
+from footlights.launch.launcher import SESSION_FILE
 from footlights.launch.launchers import traits_of
 from footlights.launch.probes import readiness
 from footlights.launch.probes.notice import NoticeOutcome, SessionNotice, send_notice
+from footlights.launch.probes.stage import send_stage
 from footlights.launch.process import ownership
+from footlights.launch.recipe.arguments import STAGE
+from footlights.v1.application_pb2 import StageDelivery
 
 if TYPE_CHECKING:
     from footlights.launch.launcher import Launcher, LaunchPlan
@@ -32,6 +37,20 @@ class ApplicationProbes:
         return await readiness.why_unready(
             plan, lambda cursor: launcher.log(plan, cursor=cursor), secret=secret, pids=pids, timeout_s=timeout_s
         )
+
+    async def open_stage(self, plan: LaunchPlan, secret: str = "") -> str:
+        """Send its stage to an application that is given it by HTTP; return why it was not taken, empty where it was.
+
+        Raises StageRefused where the application will not take it.
+        """
+        if plan.version.stage_delivery.method != StageDelivery.HTTP:
+            return ""
+        try:
+            content = await asyncio.to_thread((plan.directory / SESSION_FILE).read_bytes)
+            uri = str(json.loads(content).get(STAGE, ""))
+        except (OSError, ValueError, AttributeError) as error:
+            return f"its session file, which has the stage, cannot be read: {type(error).__name__}"
+        return await send_stage(plan, uri, secret=secret) if uri else ""
 
     async def listening(self, plan: LaunchPlan, pids: frozenset[int]) -> str:
         """Say what the launch's tree listens on, and which of its ports it does not; empty where it is not known."""

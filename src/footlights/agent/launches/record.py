@@ -12,8 +12,9 @@ from footlights.agent.launches.journal import JournalEntry
 from footlights.agent.launches.step import Facts, LaunchEnding
 from footlights.agent.v1.agent_pb2 import Assignment, LaunchReport
 from footlights.agent.v1.recipe_pb2 import Presence
+from footlights.launch.recipe.arguments import STAGE
 from footlights.launch.recipe.limits import limit_s, time_limits
-from footlights.launch.recipe.stages import all_roots
+from footlights.launch.recipe.stages import all_roots, resolve_stage
 from footlights.lifecycle import LaunchState, SessionClock, Stage, due, known, warned_ahead_s
 from footlights.protocol import counterparts, enums, launch_secrets
 from footlights.protocol.output import bounded_tail, encodable
@@ -209,9 +210,12 @@ class Record:
         return secrets
 
     def session_file(self) -> bytes:
-        """Return what the session file is to hold, once: the session's secrets, the launch's own, the stage roots."""
+        """Return what the session file is to hold, once: the session's secrets, the launch's own, stage and roots."""
         content = json.loads(self.take_secrets() or b"{}")
-        content[STAGE_ROOTS] = all_roots(counterparts.version(self.assignment.version))
+        version = counterparts.version(self.assignment.version)
+        if STAGE not in content and (stage := resolve_stage(version, self.assignment.usd_stage_uri)):
+            content[STAGE] = stage
+        content[STAGE_ROOTS] = all_roots(version)
         if self.secret:
             content[launch_secrets.MEMBER] = self.secret
         return json.dumps(content).encode()

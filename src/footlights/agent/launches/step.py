@@ -43,6 +43,8 @@ class Ready(enum.Enum):
     PORT_TAKEN = "PORT_TAKEN"
     NO_OFFER = "NO_OFFER"
     """It is ready for the rest, and has offered no picture for a long time."""
+    STAGE_REFUSED = "STAGE_REFUSED"
+    """It is ready for the rest, and does not take its stage."""
 
 
 class OnDevice(enum.Enum):
@@ -209,6 +211,8 @@ def _starting(facts: Facts) -> Step:
         return Step(Do.END, LaunchEnding(LaunchState.FAILED, "PORT_TAKEN", facts.detail))
     if facts.ready is Ready.NO_OFFER:
         return Step(Do.END, LaunchEnding(LaunchState.FAILED, "NO_OFFER", facts.detail))
+    if facts.ready is Ready.STAGE_REFUSED:
+        return Step(Do.END, LaunchEnding(LaunchState.FAILED, "STAGE_REFUSED", facts.detail))
     if facts.on_device is OnDevice.WRONG:
         return Step(Do.END, LaunchEnding(LaunchState.FAILED, "WRONG_DEVICE", facts.detail))
     if facts.ready is Ready.READY and facts.on_device is not OnDevice.SUSPECT:

@@ -31,11 +31,11 @@ from footlights.launch.container.engine import (
     PublishedPort,
 )
 from footlights.launch.container.engines import ContainerEngines
-from footlights.launch.launcher import PORTS_OF_A_LAUNCH, LaunchError, LaunchPlan, LogPart, Phase, Status
+from footlights.launch.launcher import PORTS_OF_A_LAUNCH, SESSION_FILE, LaunchError, LaunchPlan, LogPart, Phase, Status
 from footlights.launch.launchers import CONTAINER
 from footlights.launch.plan import OWN_FILES_SESSION_FILE
 from footlights.launch.probes import loopback
-from footlights.launch.process.launcher import CLUSTER_MARK, LAUNCH_MARK, SESSION_FILE, own_directory
+from footlights.launch.process.launcher import CLUSTER_MARK, LAUNCH_MARK, own_directory
 from footlights.linux import files, procfs
 
 if TYPE_CHECKING:

@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING
 
 import footlights
 from footlights.launch import session_state
-from footlights.launch.launcher import LaunchError, LaunchPlan, LogPart, Phase, Status, node_error
+from footlights.launch.launcher import SESSION_FILE, LaunchError, LaunchPlan, LogPart, Phase, Status, node_error
 from footlights.launch.process import output, shim
 from footlights.linux import cgroups, files, landlock, procfs
 
 if TYPE_CHECKING:
     from footlights.launch.caches import CacheStore
 
-SESSION_FILE = "session.json"
 CLUSTER_MARK, LAUNCH_MARK = "FOOTLIGHTS_CLUSTER_ID", "FOOTLIGHTS_LAUNCH_ID"
 START_TIMEOUT_S = 30.0
 """How long a shim may take to execute its application: a fork and an exec, on a machine under load."""

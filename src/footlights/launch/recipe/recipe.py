@@ -12,10 +12,10 @@ from footlights.launch import caches
 from footlights.launch.launchers import LAUNCHERS, traits_of
 from footlights.launch.recipe import declarations, limits, program_text
 from footlights.launch.recipe.checks import refuse
-from footlights.launch.recipe.stages import StageError, parse_root, parse_stage
+from footlights.launch.recipe.stages import StageError, delivery_of, parse_root, parse_stage
 from footlights.launch.recipe.template import BUILT_IN, TemplateError, parse
 from footlights.protocol.enums import field_name
-from footlights.v1.application_pb2 import Readiness, Version
+from footlights.v1.application_pb2 import Readiness, StageDelivery, Version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,7 +39,7 @@ def validate(version: Version) -> None:
         _semantic(version.version)
     with violations:
         declarations.validate(version.arguments)
-    for check in (_what_runs, _command, _environment, _stages, _needs):
+    for check in (_what_runs, _command, _environment, _stages, _stage_delivery, _needs):
         with violations:
             check(version)
     with violations:
@@ -132,6 +132,23 @@ def _stages(version: Version) -> None:
             parse_stage(version.default_usd_stage_uri)
         except StageError as error:
             raise refuse("version.default_usd_stage_uri", str(error)) from None
+
+
+def _stage_delivery(version: Version) -> None:
+    wanted, field = version.stage_delivery, "version.stage_delivery"
+    try:
+        if (
+            wanted.method == StageDelivery.COMMAND
+            and delivery_of(Version(command=version.command, environment=version.environment)) != wanted.method
+        ):
+            raise refuse(f"{field}.method", "COMMAND needs {usd_stage_uri} in the command or the environment: add it.")
+    except TemplateError:
+        return  # said of the command
+    if wanted.method == StageDelivery.HTTP and not wanted.path:
+        raise refuse(f"{field}.path", "it is empty: HTTP needs the path that the stage is sent to.")
+    if wanted.path and wanted.method != StageDelivery.HTTP:
+        raise refuse(f"{field}.path", "it is only for the method HTTP: set method to HTTP or remove it.")
+    _url_path(f"{field}.path", wanted.path)
 
 
 def _needs(version: Version) -> None:

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from footlights.errors import InvalidArgument, Reason
+from footlights.launch.launchers import traits_of
+from footlights.launch.recipe.template import parse
+from footlights.v1.application_pb2 import StageDelivery, Version
 
 if TYPE_CHECKING:
-    from footlights.v1.application_pb2 import Version
+    from collections.abc import Iterator
 
 STAGE_FIELD = "application_arguments.usd_stage_uri"
 MAX_CHARACTERS = 4096
@@ -72,6 +75,40 @@ def resolve_stage(version: Version, uri: str) -> str:
         reason=Reason.STAGE_NOT_ALLOWED,
         metadata={"usd_stage_uri": without_query(uri), "allowed_stage_roots": allowed},
     )
+
+
+def delivery_of(version: Version) -> StageDelivery.Method.ValueType:
+    """Say how a version is given its stage; never METHOD_UNSPECIFIED."""
+    if version.stage_delivery.method:
+        return version.stage_delivery.method
+    if traits_of(version).answers is not None or any("usd_stage_uri" in parse(text).names for text in _texts(version)):
+        return StageDelivery.COMMAND
+    return StageDelivery.SESSION_FILE if version.stage_from_session_file else StageDelivery.NONE
+
+
+def from_session_file(version: Version) -> bool:
+    """Say whether a query, which may be a signature, is kept from a version's command line."""
+    return version.stage_from_session_file or delivery_of(version) != StageDelivery.COMMAND
+
+
+def unopened_by(version: Version, uri: str) -> str | None:
+    """Return how a version is given a stage that its application does not open by itself; None where it does."""
+    method = delivery_of(version)
+    return StageDelivery.Method.Name(method) if uri and method in (StageDelivery.MESSAGE, StageDelivery.NONE) else None
+
+
+def unopened(method: str | None, uri: str) -> str:
+    """Say why a stage is not opened by itself, and what to do; empty where it is. ``method``: of ``unopened_by``."""
+    if method == "NONE":
+        return f"{uri} is not opened: the version takes no stage. Say in its stage_delivery how it is given one."
+    if method == "MESSAGE":
+        return f"{uri} is opened once a client asks for it: send openStageRequest with its url on the data channel."
+    return ""
+
+
+def _texts(version: Version) -> Iterator[str]:
+    yield from version.command
+    yield from version.environment.values()
 
 
 def without_query(uri: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from footlights.launch import writable
-from footlights.launch.launcher import LaunchError, LaunchPlan, LogPart, Phase, Status, node_error
+from footlights.launch.launcher import SESSION_FILE, LaunchError, LaunchPlan, LogPart, Phase, Status, node_error
 from footlights.launch.plan import resolve_command
 from footlights.launch.process.launcher import own_directory
 from footlights.launch.recipe.stages import parse_root, parse_stage
@@ -266,7 +266,7 @@ def _has_group(name: str) -> bool:
 
 def _write_files(directory: Path, secrets: bytes, view: unit.UnitView) -> None:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    files.replace_file(directory / unit.SESSION_FILE, secrets or b"{}")
+    files.replace_file(directory / SESSION_FILE, secrets or b"{}")
     exits.reserve(directory / unit.EXIT)
     _make_root(directory / unit.ROOT, view)
 
@@ -292,7 +292,7 @@ def _make_root(root: Path, view: unit.UnitView) -> None:
 
 def _forget(directory: Path) -> str:
     """Remove a launch's files; return why one is left, empty where none is."""
-    for name in (unit.SESSION_FILE, unit.EXIT, STARTED):
+    for name in (SESSION_FILE, unit.EXIT, STARTED):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             (directory / name).unlink()
     try:

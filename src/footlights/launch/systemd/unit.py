@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
-from footlights.launch.launcher import LaunchError
+from footlights.launch.launcher import SESSION_FILE, LaunchError
 from footlights.launch.launchers import SYSTEMD
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ HOME: Final = SYSTEMD.home
 SLICE: Final = "footlights.slice"
 JOURNAL: Final = "footlights"
 """The namespace of the journal: what sessions write takes no room from the node's own entries."""
-SESSION_FILE: Final = "session.json"
 EXIT: Final = "exit"
 """The file of a launch's directory that says how the application ended; blanks until then."""
 ROOT: Final = "root"

@@ -102,5 +102,6 @@ def _stream(session: session_pb2.Session) -> kas_pb2.Stream:
                     destination_port=way.destination_port,
                 )
         ready = bool(stream.routes)
+    message = " ".join(each for each in (message, session.stage_message) if each)
     stream.status.MergeFrom(kas_pb2.Stream.Status(condition=condition, message=message, status=ready))
     return stream

@@ -18,6 +18,7 @@ from footlights.control.scheduling import views
 from footlights.control.services.sessions import access, request_checks, resolve
 from footlights.control.services.sessions.present import session_message, show_session
 from footlights.control.services.writes import REPLAYED, Writes, digest_of
+from footlights.launch.recipe import stages
 from footlights.launch.recipe.limits import time_limits
 from footlights.store.launches.slots import ChosenSlots
 from footlights.store.remembered_calls import Written
@@ -168,6 +169,7 @@ class SessionCreator:
             "max_total_s": allowed,
             "launcher": resolved.launcher,
             "given": arguments.given,
+            "stage_delivery": stages.unopened_by(resolved.version, arguments.usd_stage_uri),
         }
 
     def _wish(self, values: Mapping[str, Any], resolved: Resolved) -> scheduler.Wish:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from footlights.control import stored
 from footlights.control.scheduling import views
 from footlights.control.services import etags
+from footlights.launch.recipe.stages import unopened
 from footlights.lifecycle import Intent, SessionState, known
 from footlights.protocol import enums
 from footlights.protocol.output import bounded_tail
@@ -112,6 +113,7 @@ def session_message(
         launch_count=row.launch_count,
         limits=applied,
         etag=etags.of_session(row),
+        stage_message=unopened(row.stage_delivery, row.usd_stage_uri),
     )
     message.application_arguments.update(row.arguments)
     if row.ready_time is not None:

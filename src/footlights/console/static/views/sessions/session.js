@@ -67,6 +67,7 @@ function Details({ session }) {
       <span>The node <strong>${session.node}</strong> does not report. The session continues there and is not started
       elsewhere; this page shows the last report.</span></div>`}
     ${viewable && session.status_message && html`<div class="note note-wait" role="status" data-testid="session-says"><${Icon} name="info" /><span>${session.status_message}</span></div>`}
+    ${!over && session.stage_message && html`<div class="note note-wait" role="status" data-testid="session-stage"><${Icon} name="info" /><span>${session.stage_message}</span></div>`}
     <div class="session">
       <div class="session-main">
         <div class="stage-frame">
