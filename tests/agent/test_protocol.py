@@ -11,6 +11,7 @@ from typing import Any
 from footlights.agent.v1.agent_pb2 import Inventory, LaunchReport
 
 from footlights.agent.link.protocol import REPORTS_BYTES, NodeProtocol
+from footlights.launch.front_door import FrontDoorWay
 from footlights.lifecycle import LaunchState
 from footlights.protocol.bounds import MAX_LAUNCHES, PART_BYTES
 from footlights.protocol.output import MAX_LINE_CHARACTERS
@@ -31,7 +32,14 @@ def _protocol(*records: Any) -> NodeProtocol:
     nothing: Any = SimpleNamespace(inventory=Inventory)
     table: Any = SimpleNamespace(records=list(records))
     return NodeProtocol(
-        "n", "i", description=nothing, cluster=nothing, table=table, launches=nothing, supervisor=Supervisor()
+        "n",
+        "i",
+        description=nothing,
+        cluster=nothing,
+        table=table,
+        launches=nothing,
+        front_door=FrontDoorWay(),
+        supervisor=Supervisor(),
     )
 
 

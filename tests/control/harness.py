@@ -27,7 +27,7 @@ from footlights import errors
 from footlights.auth.secrets import ClusterKey
 from footlights.control.assembly import REST_SERVICES, Plane, assemble
 from footlights.control.grpc_listener import AGENT_SERVICE, CERTIFICATE_SERVICE, REPLICA_SERVICE
-from footlights.control.services.sessions.present import Origin
+from footlights.control.services.routes import Origin
 from footlights.control.settings import ServerSettings
 from footlights.gateway.upstream import LocalUpstream, OutgoingCall, UpstreamError
 from footlights.protocol import handshake
@@ -462,7 +462,7 @@ async def control(
     clock = clock or Clock()
     store = open_store(directory, url)
     try:
-        origin = Origin("streams.example.com", 443, configured.direct_routes)
+        origin = Origin.of(PUBLIC_URL, configured)
         plane = await assemble(
             configured,
             store,

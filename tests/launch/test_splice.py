@@ -13,8 +13,9 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import InvalidStatus
 
+from footlights.launch.connections import HEAD_BYTES
 from footlights.launch.launcher import Ports
-from footlights.launch.splice import HEAD_BYTES, MOST_UNKNOWN, Splice
+from footlights.launch.splice import MOST_UNKNOWN, Splice
 from footlights.protocol.launch_secrets import HEADER, PROOF, prove
 from tests.launch.knocking import proof
 

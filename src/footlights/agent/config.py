@@ -54,6 +54,14 @@ class AgentConfig:
     """The address that viewers send media to."""
     signal_address: str = ""
     """Where the front door reaches the node's ports; empty is the public address."""
+    signaling_listen: str = ""
+    """Where the node takes the signalling of viewers of all its sessions, ``HOST:PORT`` or ``:PORT``, and passes it on
+    to the front door; empty: each session's own port does, where the front door has no TLS."""
+    signaling_cert: Path | None = None
+    """The certificate chain (PEM) for ``signaling_listen``, of an authority that browsers trust. NVIDIA's players use
+    TLS at port 443. It is read when the agent starts, which ends no session."""
+    signaling_key: Path | None = None
+    """The private key of ``signaling_cert`` (PEM)."""
     first_port: int = 20000
     last_port: int = 29999
     devices: str = "auto"
@@ -126,6 +134,7 @@ class AgentConfig:
         check_node("node", self.node)
         self._check_server()
         _check(bool(self.public_address), "public_address", "is empty. Give the address that viewers can reach.")
+        self._check_signaling()
         ports = f"{self.first_port}..{self.last_port}"
         in_range = 1024 <= self.first_port <= self.last_port <= 65535
         _check(in_range, "first_port", f"{ports} is not a range. Give ports from 1024 to 65535, the first one first.")
@@ -167,6 +176,17 @@ class AgentConfig:
     def entrance_host(self) -> str:
         """The address to take the front door's connections on; empty is every one."""
         return "127.0.0.1" if is_loopback(self.signal_address or self.public_address) else ""
+
+    @property
+    def signaling_address(self) -> tuple[str, int] | None:
+        """The host and port of ``signaling_listen``; an empty host is every address, None nowhere."""
+        host, _, port = self.signaling_listen.rpartition(":")
+        return (host.strip("[]"), int(port)) if self.signaling_listen else None
+
+    @property
+    def takes_viewers(self) -> bool:
+        """Whether viewers reach the ports of sessions at the public address."""
+        return not self.entrance_host or is_loopback(self.public_address)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -244,6 +264,16 @@ class AgentConfig:
             text = f"{self.container_socket!r} is not an absolute path. Give the path of Docker's Unix socket."
             _check(self.container_socket.startswith("/"), "container_socket", text)
         FirewallSettings.of(self)
+
+    def _check_signaling(self) -> None:
+        listen = self.signaling_listen
+        _, separator, port = listen.rpartition(":")
+        good = not listen or bool(separator and port.isascii() and port.isdigit() and int(port) < 65536)
+        _check(good, "signaling_listen", f"{listen!r} is not an address. Give HOST:PORT, or :443 for every address.")
+        for name in ("signaling_cert", "signaling_key"):
+            both = self.signaling_cert is not None and self.signaling_key is not None
+            text = "TLS needs signaling_listen, signaling_cert and signaling_key. Give all three, or no certificate."
+            _check(getattr(self, name) is None or bool(both and listen), name, text)
 
     def _check_server(self) -> None:
         for server in self.servers:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from footlights.agent.config import AgentConfig
     from footlights.agent.devices.inventory import DeviceWatch
     from footlights.agent.devices.ports import PortBlocks
+    from footlights.agent.entrance import ViewerEntrance
     from footlights.agent.launches.table import KnownLaunches
     from footlights.agent.offer import LauncherOffer
     from footlights.agent.v1.node_pb2 import Device
@@ -38,9 +39,10 @@ class NodeDescription:
         table: KnownLaunches,
         *,
         ports: PortBlocks,
+        entrance: ViewerEntrance,
     ) -> None:
         self._config, self._devices, self._offer, self._table = config, devices, offer, table
-        self._ports = ports
+        self._ports, self._entrance = ports, entrance
         self._notes = list(config.warnings)
         self._told = Inventory()
 
@@ -57,6 +59,7 @@ class NodeDescription:
             *self._offer.notes,
             *self._table.notes,
             *self._devices.inventory.notes,
+            *self._entrance.notes,
             *([silence] if silence else []),
         ]
 
@@ -69,6 +72,7 @@ class NodeDescription:
             notes=self.notes,
             port_blocks=self._ports.capacity,
             ports=self._ports.range,
+            entrance=self._entrance.facts,
         )
 
     def inventory(self) -> Inventory:
@@ -106,6 +110,7 @@ def node_facts(
     notes: Sequence[str],
     port_blocks: int,
     ports: tuple[int, int] | None = None,
+    entrance: NodeFacts.Entrance | None = None,
 ) -> NodeFacts:
     """Put together what is configured and what the machine is."""
     return NodeFacts(
@@ -122,6 +127,7 @@ def node_facts(
         port_blocks=port_blocks,
         ports=None if ports is None else NodeFacts.PortRange(first=ports[0], last=ports[1]),
         boot_id=boot_id(),
+        entrance=entrance,
     )
 
 

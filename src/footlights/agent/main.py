@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -13,6 +15,8 @@ from footlights.agent.clock import BootClock, Clock
 from footlights.agent.devices.admission import Admission
 from footlights.agent.devices.inventory import DevicesSilent, DeviceWatch, off_loop
 from footlights.agent.devices.ports import PortBlocks
+from footlights.agent.entrance import RETRY_S as ENTRANCE_RETRY_S
+from footlights.agent.entrance import ViewerEntrance
 from footlights.agent.facts import NodeDescription
 from footlights.agent.launches import log_retention, orphans
 from footlights.agent.launches.abandonment import Abandonment
@@ -39,6 +43,7 @@ from footlights.devices.foreign import Tolerance
 from footlights.errors import InvalidArgument
 from footlights.ids import is_loopback, new_id
 from footlights.launch import firewall
+from footlights.launch.front_door import FrontDoorWay
 from footlights.launch.launchers import FAKE, LAUNCHERS, traits_of
 from footlights.lifecycle import LaunchState
 from footlights.supervision import Supervisor
@@ -88,6 +93,16 @@ async def prove(config: AgentConfig, stop: asyncio.Event) -> LinkIdentity:
     return identity
 
 
+def trust(config: AgentConfig, identity: LinkIdentity | None) -> ssl.SSLContext:
+    """Return what a server's certificate must lead to: the system's authorities, or the control plane's own."""
+    context = ssl.create_default_context()
+    if config.ca_file is not None:
+        context.load_verify_locations(config.ca_file)
+    if identity is not None and identity.enrolled is not None:
+        context.load_verify_locations(cadata=identity.enrolled.authorities)
+    return context
+
+
 class Agent:
     """One agent. Its incarnation is minted here."""
 
@@ -130,6 +145,8 @@ class Agent:
         self._orphans = Orphans(
             self._launchers.values(), mark=lambda: self._cluster.mark, is_known=self.table.knows, clock=clock
         )
+        front_door = FrontDoorWay(partial(trust, config, identity))
+        self.entrance = ViewerEntrance(config, front_door)
         tools = LaunchTools(
             admission=Admission(
                 self.devices,
@@ -154,9 +171,12 @@ class Agent:
             supervisor=self.supervisor,
             driver_timeout_s=3 * config.device_timeout_s,
             wrong_device_s=config.wrong_device_s,
+            front_door=front_door,
         )
         self.launches = Launches(self.table, tools, self._retention, self._orphans)
-        self._description = NodeDescription(config, self.devices, self.offer, self.table, ports=self._ports)
+        self._description = NodeDescription(
+            config, self.devices, self.offer, self.table, ports=self._ports, entrance=self.entrance
+        )
         protocol = NodeProtocol(
             config.node,
             self.incarnation,
@@ -164,6 +184,7 @@ class Agent:
             cluster=self._cluster,
             table=self.table,
             launches=self.launches,
+            front_door=front_door,
             supervisor=self.supervisor,
         )
         output = NodeOutput(self.table, self._retention, self._launchers)
@@ -223,6 +244,7 @@ class Agent:
             first.create_task(self.launches.restore(restored.entries))
             first.create_task(self.offer.refresh())
             first.create_task(self._refresh_devices())
+            first.create_task(self.entrance.open())
         for name in enabled:
             self._description.add_notes(await asyncio.to_thread(LAUNCHERS[name].shortcomings))
         for note in self._description.notes:
@@ -263,6 +285,8 @@ class Agent:
             "orphans": supervise("orphans", self._look_for_orphans, every_s=orphans.EVERY_S),
             "link": supervise("link", self.link.hold, every_s=0),
         }
+        if self.entrance.is_wanted:
+            loops["entrance"] = supervise("entrance", self.entrance.open, every_s=ENTRANCE_RETRY_S)
         return [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
 
     async def _close(self, loops: list[asyncio.Task[None]]) -> None:
@@ -271,6 +295,7 @@ class Agent:
             task.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
         await self._logs.close()
+        await self.entrance.close()
         await self.launches.close()
         for name, launcher in self._launchers.items():
             with self.supervisor.isolated("stopping", launcher=name):

@@ -88,6 +88,7 @@ def session_details(session: session_pb2.Session) -> list[str]:
             ("Device", " ".join(text for text in (session.device_name, session.device) if text)),
             ("Viewers", str(session.viewers) if session.HasField("viewers") else ""),
             ("Routes", ", ".join(routes)),
+            ("Two hosts", session.routes_message if len(session.routes) > 1 else ""),
             ("Created", moment(session.created_time)),
             ("Ready", moment(session.ready_time)),
             ("Ended", moment(session.ended_time)),

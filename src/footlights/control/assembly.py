@@ -108,7 +108,7 @@ if TYPE_CHECKING:
     from footlights.auth.secrets import ClusterKey
     from footlights.control.credentials.issuing import ServerCertificate
     from footlights.control.credentials.kubernetes import Kubernetes
-    from footlights.control.services.sessions.present import Origin
+    from footlights.control.services.routes import Origin
     from footlights.control.settings import ServerSettings
     from footlights.store import Store
 
@@ -376,7 +376,12 @@ async def assemble(
         ),
         logs=logs,
         metrics=metrics,
-        welcome=Welcome(cluster, settings.heartbeat_interval_s, settings.abandon_after_s),
+        welcome=Welcome(
+            cluster,
+            settings.heartbeat_interval_s,
+            settings.abandon_after_s,
+            origin.front_door,
+        ),
         policy=AgentPolicy(settings.auto_accept, NodeAddresses(settings.node_networks)),
         identities=identities,
         replica=replicas.me,
@@ -386,7 +391,7 @@ async def assemble(
     # call/ and services/
     authenticator = TokenAuthenticator(store, digests, clock, proofs)
     writes = Writes(store, box, clock)
-    terminator = SessionTerminator(writes, signals, origin, clock)
+    terminator = SessionTerminator(writes, signals, clock)
     services = [_service(REPLICA_SERVICE, ReplicaService(links, logs), strict=False)]
     if "hub" in settings.roles:
         enrolling = CertificateService(

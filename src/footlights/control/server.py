@@ -31,7 +31,7 @@ from footlights.control.credentials import issuing
 from footlights.control.credentials.kubernetes import Kubernetes
 from footlights.control.grpc_listener import GrpcListener
 from footlights.control.listeners import HttpListener
-from footlights.control.services.sessions.present import Origin
+from footlights.control.services.routes import Origin
 from footlights.control.settings import split_address
 from footlights.errors import Error
 from footlights.linux.files import replace_file
@@ -103,7 +103,7 @@ async def _serve(settings: ServerSettings, store: Store, stop: asyncio.Event, ku
             settings,
             store,
             key,
-            _origin(public_url, settings),
+            Origin.of(public_url, settings),
             public_url,
             replica=replica,
             certificate=certificate,
@@ -268,15 +268,6 @@ async def _stop(
     with contextlib.suppress(Error):
         await plane.leave()
     log.info("stopped")
-
-
-def _origin(public_url: str, settings: ServerSettings) -> Origin:
-    scheme, _, rest = public_url.partition("://")
-    authority = rest.partition("/")[0]
-    host, colon, port = authority.rpartition(":")
-    if colon and port.isdigit():
-        return Origin(host.strip("[]"), int(port), settings.direct_routes)
-    return Origin(authority.strip("[]"), 443 if scheme == "https" else 80, settings.direct_routes)
 
 
 def _replica_id(path: Path) -> str:

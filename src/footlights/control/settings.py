@@ -107,7 +107,11 @@ class ServerSettings:
     kubernetes_ca: str = ""
     """The ConfigMap of the server's namespace in which it keeps its authorities, as ``ca.crt``, for agents' pods."""
     direct_routes: bool = False
-    """Whether a session's routes name the node for signalling too, for clients that dial nodes."""
+    """Whether viewers dial applications on nodes themselves: a session's routes name the node for signalling too, and
+    its port there is open to all who reach it."""
+    node_signaling: bool = True
+    """Whether nodes take viewers' signalling too and pass it on to this server at ``public_url``, so that a session's
+    routes have one host where the server's is not the node's."""
     kas: bool = False
     """Whether clients of NVIDIA's Kit App Streaming are served: ``/streaming/stream`` and ``/cfg/apps``, also below
     ``/applications``."""

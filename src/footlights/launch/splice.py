@@ -4,8 +4,8 @@ It listens on the port that is given out, reads the head of a request, and joins
 port where the head proves the secret. All others are refused, and the application does not hear of them. A connection
 that was let in is passed on as it is, so WebSockets work. Media does not pass here.
 
-Callers that have not shown the secret take no place from those that have: there are so many of them at most, and a new
-one ends the oldest, of the address that has the most.
+A viewer that dials this port as NVIDIA's players do is passed on to the front door (`front_door`), which then comes
+here itself, with a proof.
 
 The application itself listens where only the node reaches it: on loopback, in a network of its own, or on any address
 where the node's packet filter (`firewall`) is loaded.
@@ -14,13 +14,13 @@ where the node's packet filter (`firewall`) is loaded.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from footlights.launch import connections
+from footlights.launch.connections import HEAD_BYTES, HEAD_S, Head, Strangers
+from footlights.launch.front_door import FrontDoorWay
 from footlights.launch.probes import loopback
 from footlights.protocol.launch_secrets import CHALLENGE, HEADER, PROOF, Proofs
 
@@ -29,14 +29,13 @@ if TYPE_CHECKING:
 
     from footlights.launch.launcher import Ports
 
-HEAD_BYTES: Final = 64 << 10
-HEAD_S: Final = 10.0
 MOST_CONNECTIONS: Final = 128
 """Of one launch, by callers that have shown the secret."""
 MOST_UNKNOWN: Final = 64
 """Of one launch, by callers that have not shown it."""
+MOST_PASSED: Final = 64
+"""Of one launch, by viewers that the front door has let in: as many as a session may have there."""
 _DIAL_S: Final = 5.0
-_PIECE: Final = 64 << 10
 _NAME: Final = PROOF.lower()
 _log = structlog.get_logger(__name__)
 
@@ -51,6 +50,7 @@ class Splice:
         source: The address to connect to the application from; empty is any.
         head_s: How long a caller may take to send a head, in seconds.
         entered: Called for each connection that is let in.
+        front_door: Where viewers are passed on to who dial this port themselves.
     """
 
     def __init__(
@@ -62,15 +62,18 @@ class Splice:
         source: str = "",
         head_s: float = HEAD_S,
         entered: Callable[[], None] = lambda: None,
+        front_door: FrontDoorWay | None = None,
     ) -> None:
         self._ports, self._host, self._head_s = ports, host, head_s
         self._entered = entered
         self._proofs, self._secret = Proofs(secret), secret
-        self._source = source
+        self._source, self._front_door = source, front_door or FrontDoorWay()
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
-        self._unknown: dict[asyncio.Task[None], str] = {}
-        """Connections that have not shown the secret, the oldest first, and their addresses."""
+        self._unknown = Strangers(MOST_UNKNOWN)
+        """Connections that have not shown the secret."""
+        self._passed: set[asyncio.Task[None]] = set()
+        """Those of viewers whom the front door has let in."""
 
     async def open(self) -> None:
         """Listen from now on. Raises OSError where the port is taken."""
@@ -94,42 +97,48 @@ class Splice:
         if task is None:
             writer.transport.abort()
             return
-        if len(self._unknown) >= MOST_UNKNOWN:
-            self._end_an_unknown()
-        peer = writer.get_extra_info("peername")
-        self._unknown[task] = str(peer[0]) if peer else ""
+        self._unknown.enter(task, writer)
         self._connections.add(task)
         try:
-            if await self._is_let_in(writer, head := await self._head(reader)):
-                del self._unknown[task]
+            text = await connections.read_head(reader, self._head_s)
+            head = Head.of(text)
+            if self._front_door.takes(head, tls=False):
+                await self._front_door.pass_on(reader, writer, head, joined=lambda: self._note_passed(task))
+            elif await self._is_let_in(writer, head):
+                self._unknown.leave(task)
                 self._entered()
-                await self._pass(reader, writer, head)
+                await self._pass(reader, writer, text)
         except (OSError, EOFError):
             pass  # either side is gone
         except asyncio.CancelledError:
             pass  # closed: nobody waits for this task's end but `close`
         finally:
-            self._unknown.pop(task, None)
+            self._unknown.leave(task)
+            self._passed.discard(task)
             self._connections.discard(task)
             writer.transport.abort()
 
-    def _end_an_unknown(self) -> None:
-        """End the oldest connection of the address that has the most."""
-        crowd = Counter(self._unknown.values()).most_common(1)[0][0]
-        oldest = next(task for task, host in self._unknown.items() if host == crowd)
-        del self._unknown[oldest]
-        oldest.cancel()
+    def _note_passed(self, task: asyncio.Task[None]) -> bool:
+        """Note that the front door has let a viewer in; False where there are too many."""
+        if len(self._passed) >= MOST_PASSED:
+            return False
+        self._unknown.leave(task)
+        self._passed.add(task)
+        return True
 
-    async def _is_let_in(self, writer: asyncio.StreamWriter, head: bytes) -> bool:
-        method, target, proof = _read(head)
-        if not self._proofs.accept(proof, method, target):
+    async def _is_let_in(self, writer: asyncio.StreamWriter, head: Head) -> bool:
+        proofs = head.values(_NAME)
+        proof = proofs[0] if len(proofs) == 1 else ""
+        if not self._proofs.accept(proof, head.method, head.target):
             if proof:  # without, a front door asks for the challenge
                 _log.warning("splice_refused", port=self._ports.splice, peer=str(writer.get_extra_info("peername")))
             text = f"the header {PROOF} lacks a proof of this launch's secret"
-            await _answer(writer, "401 Unauthorized", text, f"{CHALLENGE}: {self._proofs.challenge}\r\n")
+            await connections.answer(writer, "401 Unauthorized", text, f"{CHALLENGE}: {self._proofs.challenge}\r\n")
             return False
-        if len(self._connections) - len(self._unknown) >= MOST_CONNECTIONS:
-            await _answer(writer, "503 Service Unavailable", f"there are {MOST_CONNECTIONS} connections already")
+        if len(self._connections) - len(self._unknown) - len(self._passed) >= MOST_CONNECTIONS:
+            await connections.answer(
+                writer, "503 Service Unavailable", f"there are {MOST_CONNECTIONS} connections already"
+            )
             return False
         return True
 
@@ -138,17 +147,13 @@ class Splice:
             async with asyncio.timeout(_DIAL_S):
                 inner, inner_writer = await loopback.connect(self._ports.signal, self._source)
         except (OSError, TimeoutError):
-            await _answer(writer, "502 Bad Gateway", "the application does not take connections")
+            await connections.answer(writer, "502 Bad Gateway", "the application does not take connections")
             return
         try:
             for each in (writer, inner_writer):
-                _keep_alive(each)
+                connections.keep_alive(each)
             inner_writer.write(self._presented(head))
-            async with asyncio.TaskGroup() as group:
-                group.create_task(_pump(reader, inner_writer))
-                group.create_task(_pump(inner, writer))
-        except* (OSError, EOFError):
-            pass  # a connection that broke on one side breaks on the other
+            await connections.join(reader, writer, inner, inner_writer)
         finally:
             inner_writer.transport.abort()
 
@@ -159,51 +164,3 @@ class Splice:
         """
         first, _, rest = head.partition(b"\r\n")
         return b"%s\r\n%s: %s\r\n%s" % (first, HEADER.encode(), self._secret.encode(), rest)
-
-    async def _head(self, reader: asyncio.StreamReader) -> bytes:
-        """Read a request's head; empty where it is too long, too slow or cut off."""
-        try:
-            async with asyncio.timeout(self._head_s):
-                return await reader.readuntil(b"\r\n\r\n")
-        except (asyncio.LimitOverrunError, asyncio.IncompleteReadError, TimeoutError):
-            return b""
-
-
-def _read(head: bytes) -> tuple[str, str, str]:
-    """Return a head's method, target and proof; the proof is empty where it has none, or several."""
-    first, *lines = head.decode("latin-1").split("\r\n")
-    method, target = (*first.split(" "), "", "")[:2]
-    values = [
-        value.strip()
-        for name, separator, value in (line.partition(":") for line in lines)
-        if separator and name.lower() == _NAME
-    ]
-    return method, target, values[0] if len(values) == 1 else ""
-
-
-async def _answer(writer: asyncio.StreamWriter, status: str, text: str, headers: str = "") -> None:
-    body = f"{text}\n".encode()
-    head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
-    writer.write(f"{head}{headers}\r\n".encode() + body)
-    writer.close()
-    with contextlib.suppress(OSError, TimeoutError):
-        async with asyncio.timeout(1):
-            await writer.wait_closed()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass on bytes, with back-pressure, until the end of them, and pass on that end."""
-    while piece := await reader.read(_PIECE):
-        writer.write(piece)
-        await writer.drain()
-    if writer.can_write_eof():
-        writer.write_eof()
-
-
-def _keep_alive(writer: asyncio.StreamWriter) -> None:
-    """Find out within about a minute when the other side lost its power."""
-    connection = writer.get_extra_info("socket")
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for option, value in ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3)):
-        connection.setsockopt(socket.IPPROTO_TCP, option, value)

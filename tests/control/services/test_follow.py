@@ -20,9 +20,9 @@ from sqlalchemy import text as sql
 from footlights import errors
 from footlights.auth.roles import Caller, Role
 from footlights.control.call.sealed import Sealer
+from footlights.control.services.routes import Origin
 from footlights.control.services.sessions.cursors import Cursors
 from footlights.control.services.sessions.follow import BOOKMARK_S, Followed, SessionFollower
-from footlights.control.services.sessions.present import Origin
 from footlights.store.schema import COUNTER, SESSION
 from footlights.store.sessions import removals, session_rows
 from tests.control.harness import Control, problem

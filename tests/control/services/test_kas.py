@@ -120,7 +120,8 @@ async def test_two_hosts_are_said_not_shown(tmp_path: Path, migrated: Path) -> N
 
     assert (answer.status_code, answer.json()["routes"]) == (202, {})
     assert answer.json()["status"]["condition"] == "unreachable"
-    assert "--direct-routes" in answer.json()["status"]["message"]
+    assert "192.0.2.7" in (why := answer.json()["status"]["message"])
+    assert "Install this one" in why
 
 
 async def test_what_is_not_there_or_has_ended_is_not_found(kas: Control) -> None:

@@ -38,6 +38,7 @@ class LinkRequest(_message.Message):
     LAUNCHES_FIELD_NUMBER: _builtins.int
     GOODBYE_FIELD_NUMBER: _builtins.int
     CERTIFICATE_REQUEST_FIELD_NUMBER: _builtins.int
+    RELAY_REQUEST_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """Opens the link; the first message, sent once."""
@@ -70,6 +71,10 @@ class LinkRequest(_message.Message):
     def certificate_request(self) -> _certificate_pb2.CertificateRequest:
         """Asks for another certificate, where the link was opened with one."""
 
+    @_builtins.property
+    def relay_request(self) -> Global___RelayRequest:
+        """Asks for the credentials of a relay, or for others before these end; only where both sides name `relays`."""
+
     def __init__(
         self,
         *,
@@ -81,12 +86,13 @@ class LinkRequest(_message.Message):
         launches: Global___LaunchSet | None = ...,
         goodbye: Global___Goodbye | None = ...,
         certificate_request: _certificate_pb2.CertificateRequest | None = ...,
+        relay_request: Global___RelayRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_request", b"certificate_request", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "inventory", b"inventory", "launches", b"launches", "log_part", b"log_part", "message", b"message", "report", b"report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_request", b"certificate_request", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "inventory", b"inventory", "launches", b"launches", "log_part", b"log_part", "message", b"message", "relay_request", b"relay_request", "report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_request", b"certificate_request", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "inventory", b"inventory", "launches", b"launches", "log_part", b"log_part", "message", b"message", "report", b"report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_request", b"certificate_request", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "inventory", b"inventory", "launches", b"launches", "log_part", b"log_part", "message", b"message", "relay_request", b"relay_request", "report", b"report"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "inventory", "report", "log_part", "launches", "goodbye", "certificate_request"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "inventory", "report", "log_part", "launches", "goodbye", "certificate_request", "relay_request"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -108,6 +114,7 @@ class LinkResponse(_message.Message):
     REDIRECT_FIELD_NUMBER: _builtins.int
     GOODBYE_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
+    RELAY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """Accepts the link; the first message, sent once."""
@@ -148,6 +155,10 @@ class LinkResponse(_message.Message):
     def certificate(self) -> _certificate_pb2.Certificate:
         """Answers a certificate request, or says that the authorities or the address have changed."""
 
+    @_builtins.property
+    def relay(self) -> Global___Relay:
+        """Answers a relay request."""
+
     def __init__(
         self,
         *,
@@ -161,12 +172,13 @@ class LinkResponse(_message.Message):
         redirect: Global___Redirect | None = ...,
         goodbye: Global___Goodbye | None = ...,
         certificate: _certificate_pb2.Certificate | None = ...,
+        relay: Global___Relay | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "assignments", b"assignments", "certificate", b"certificate", "forget", b"forget", "goodbye", b"goodbye", "log_request", b"log_request", "message", b"message", "notice", b"notice", "recipe", b"recipe", "redirect", b"redirect", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "assignments", b"assignments", "certificate", b"certificate", "forget", b"forget", "goodbye", b"goodbye", "log_request", b"log_request", "message", b"message", "notice", b"notice", "recipe", b"recipe", "redirect", b"redirect", "relay", b"relay", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "assignments", b"assignments", "certificate", b"certificate", "forget", b"forget", "goodbye", b"goodbye", "log_request", b"log_request", "message", b"message", "notice", b"notice", "recipe", b"recipe", "redirect", b"redirect", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "assignments", b"assignments", "certificate", b"certificate", "forget", b"forget", "goodbye", b"goodbye", "log_request", b"log_request", "message", b"message", "notice", b"notice", "recipe", b"recipe", "redirect", b"redirect", "relay", b"relay", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assignments", "assignment", "log_request", "forget", "notice", "recipe", "redirect", "goodbye", "certificate"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assignments", "assignment", "log_request", "forget", "notice", "recipe", "redirect", "goodbye", "certificate", "relay"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -191,7 +203,7 @@ class Protocol(_message.Message):
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What is understood beyond the version, by name: `recipes`, `goodbye`, `redirect`,
-        `secrets_once`. Unknown ones are ignored.
+        `secrets_once`, `relays`. Unknown ones are ignored.
         """
 
     def __init__(
@@ -441,10 +453,15 @@ class Welcome(_message.Message):
     CLUSTER_ID_FIELD_NUMBER: _builtins.int
     ABANDON_AFTER_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
+    FRONT_DOOR_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """The link's epoch; messages of older links are ignored."""
     cluster_id: _builtins.str
     """The cluster's id: the mark on every process that the agent starts."""
+    front_door: _builtins.str
+    """The origin of the front door, `http://streams.example.com:8080`, to which the agent passes viewers on that dial the
+    signalling port of a session; empty: it passes none.
+    """
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
         """Interval between heartbeats."""
@@ -465,14 +482,79 @@ class Welcome(_message.Message):
         cluster_id: _builtins.str = ...,
         abandon_after: _duration_pb2.Duration | None = ...,
         protocol: Global___Protocol | None = ...,
+        front_door: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["abandon_after", b"abandon_after", "heartbeat_interval", b"heartbeat_interval", "protocol", b"protocol"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandon_after", b"abandon_after", "cluster_id", b"cluster_id", "epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "protocol", b"protocol"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandon_after", b"abandon_after", "cluster_id", b"cluster_id", "epoch", b"epoch", "front_door", b"front_door", "heartbeat_interval", b"heartbeat_interval", "protocol", b"protocol"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
+
+@_typing.final
+class RelayRequest(_message.Message):
+    """Asks for the credentials of the relay that an application's media may take."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAUNCH_ID_FIELD_NUMBER: _builtins.int
+    launch_id: _builtins.str
+    """The launch."""
+    def __init__(
+        self,
+        *,
+        launch_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["launch_id", b"launch_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RelayRequest: _TypeAlias = RelayRequest  # noqa: Y015
+
+@_typing.final
+class Relay(_message.Message):
+    """A relay, and what one launch may use it with: in memory only, on either side."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAUNCH_ID_FIELD_NUMBER: _builtins.int
+    URLS_FIELD_NUMBER: _builtins.int
+    USERNAME_FIELD_NUMBER: _builtins.int
+    PASSWORD_FIELD_NUMBER: _builtins.int
+    VALID_FOR_FIELD_NUMBER: _builtins.int
+    launch_id: _builtins.str
+    """The launch."""
+    username: _builtins.str
+    """The user name; empty where none is needed."""
+    password: _builtins.str
+    """The password."""
+    @_builtins.property
+    def urls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Its `turn:` and `turns:` URLs, or `stun:` URLs where there is no relay; empty where there is neither."""
+
+    @_builtins.property
+    def valid_for(self) -> _duration_pb2.Duration:
+        """How long they are valid, from the sending of this message; unset: until another answer."""
+
+    def __init__(
+        self,
+        *,
+        launch_id: _builtins.str = ...,
+        urls: _abc.Iterable[_builtins.str] | None = ...,
+        username: _builtins.str = ...,
+        password: _builtins.str = ...,
+        valid_for: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["valid_for", b"valid_for"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["launch_id", b"launch_id", "password", b"password", "urls", b"urls", "username", b"username", "valid_for", b"valid_for"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Relay: _TypeAlias = Relay  # noqa: Y015
 
 @_typing.final
 class Assignments(_message.Message):

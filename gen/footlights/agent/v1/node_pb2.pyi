@@ -75,6 +75,34 @@ class NodeFacts(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
+    class Entrance(_message.Message):
+        """Where a node takes viewers' signalling, which it passes on to the front door."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        SESSION_PORTS_FIELD_NUMBER: _builtins.int
+        PORT_FIELD_NUMBER: _builtins.int
+        TLS_FIELD_NUMBER: _builtins.int
+        session_ports: _builtins.bool
+        """Whether the signalling port of each session does, without TLS."""
+        port: _builtins.int
+        """The port that does for all sessions; 0: none."""
+        tls: _builtins.bool
+        """Whether that one has TLS."""
+        def __init__(
+            self,
+            *,
+            session_ports: _builtins.bool = ...,
+            port: _builtins.int = ...,
+            tls: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["port", b"port", "session_ports", b"session_ports", "tls", b"tls"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class LabelsEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -107,6 +135,7 @@ class NodeFacts(_message.Message):
     BOOT_ID_FIELD_NUMBER: _builtins.int
     LAUNCHER_FACTS_FIELD_NUMBER: _builtins.int
     PORTS_FIELD_NUMBER: _builtins.int
+    ENTRANCE_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     """The machine's host name."""
     os: _builtins.str
@@ -145,6 +174,10 @@ class NodeFacts(_message.Message):
     def ports(self) -> Global___NodeFacts.PortRange:
         """The ports of its applications. Unset: any from 1024."""
 
+    @_builtins.property
+    def entrance(self) -> Global___NodeFacts.Entrance:
+        """Where it takes viewers' signalling, beside the front door. Unset: nowhere, as agents of the release before."""
+
     def __init__(
         self,
         *,
@@ -161,10 +194,11 @@ class NodeFacts(_message.Message):
         boot_id: _builtins.str = ...,
         launcher_facts: _abc.Iterable[Global___NodeFacts.Launcher] | None = ...,
         ports: Global___NodeFacts.PortRange | None = ...,
+        entrance: Global___NodeFacts.Entrance | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ports", b"ports"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entrance", b"entrance", "ports", b"ports"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "boot_id", b"boot_id", "driver_version", b"driver_version", "hostname", b"hostname", "labels", b"labels", "launcher_facts", b"launcher_facts", "launchers", b"launchers", "notes", b"notes", "os", b"os", "port_blocks", b"port_blocks", "ports", b"ports", "public_address", b"public_address", "signal_address", b"signal_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "boot_id", b"boot_id", "driver_version", b"driver_version", "entrance", b"entrance", "hostname", b"hostname", "labels", b"labels", "launcher_facts", b"launcher_facts", "launchers", b"launchers", "notes", b"notes", "os", b"os", "port_blocks", b"port_blocks", "ports", b"ports", "public_address", b"public_address", "signal_address", b"signal_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -726,6 +726,7 @@ class Signaling(_message.Message):
     CHECKS_SECRET_FIELD_NUMBER: _builtins.int
     FORWARDED_HEADERS_FIELD_NUMBER: _builtins.int
     MAX_VIEWERS_FIELD_NUMBER: _builtins.int
+    RELAY_PATH_FIELD_NUMBER: _builtins.int
     whep_path: _builtins.str
     """The path of its WHEP endpoint on the signalling port, such as `/whep`; empty if it has none."""
     websocket_path: _builtins.str
@@ -736,6 +737,10 @@ class Signaling(_message.Message):
     """
     max_viewers: _builtins.int
     """How many viewers it takes at a time; 0 is not known. One more is told so, and not passed on to it."""
+    relay_path: _builtins.str
+    """The path on its HTTP port at which it takes the credentials of a relay, such as `/v1/streaming/creds`; empty if it
+    takes none.
+    """
     @_builtins.property
     def forwarded_headers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Headers of a WebSocket's handshake that are passed on to the application, in lower case, such as `nucleus-token`. A
@@ -750,10 +755,11 @@ class Signaling(_message.Message):
         checks_secret: _builtins.bool = ...,
         forwarded_headers: _abc.Iterable[_builtins.str] | None = ...,
         max_viewers: _builtins.int = ...,
+        relay_path: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks_secret", b"checks_secret", "forwarded_headers", b"forwarded_headers", "max_viewers", b"max_viewers", "websocket_path", b"websocket_path", "whep_path", b"whep_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks_secret", b"checks_secret", "forwarded_headers", b"forwarded_headers", "max_viewers", b"max_viewers", "relay_path", b"relay_path", "websocket_path", b"websocket_path", "whep_path", b"whep_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -15,6 +15,7 @@ from footlights.agent.launches.notices import Notices
 from footlights.agent.launches.record import UNANSWERED_S, Record
 from footlights.agent.launches.step import Facts, OnDevice, Ready
 from footlights.devices.kinds import traits_of_kind
+from footlights.launch.front_door import FrontDoorWay
 from footlights.launch.launcher import Launcher, LaunchPlan, Phase, Status
 from footlights.launch.launchers import traits_of
 from footlights.launch.probes.offer import NoOffer
@@ -68,6 +69,8 @@ class LaunchTools:
     """How long a driver that does not answer holds up the end of a launch."""
     wrong_device_s: float = 10.0
     """How long an application may be on another device than its own."""
+    front_door: FrontDoorWay = field(default_factory=FrontDoorWay)
+    """Where viewers are passed on to that dial a session's port."""
 
 
 class Observer:

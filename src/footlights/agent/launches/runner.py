@@ -125,7 +125,14 @@ class Runner:
         if self._splice is not None or plan is None or not plan.ports.splice or record.state.final:
             return
         source = traits_of(plan.version).asked_from
-        splice = Splice(plan.ports, record.secret, self._tools.entrance_host, source=source, entered=record.note_visit)
+        splice = Splice(
+            plan.ports,
+            record.secret,
+            self._tools.entrance_host,
+            source=source,
+            entered=record.note_visit,
+            front_door=self._tools.front_door,
+        )
         try:
             await splice.open()
         except OSError as error:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from footlights.agent.launches.record import Record
     from footlights.agent.launches.table import KnownLaunches
     from footlights.agent.link.cluster import KnownCluster
+    from footlights.launch.front_door import FrontDoorWay
     from footlights.supervision import Supervisor
 
 REPORTS_BYTES: Final = PART_BYTES
@@ -56,11 +57,13 @@ class NodeProtocol:
         cluster: KnownCluster,
         table: KnownLaunches,
         launches: Launches,
+        front_door: FrontDoorWay,
         supervisor: Supervisor,
     ) -> None:
         self._node, self._incarnation = node, incarnation
         self._description, self._cluster = description, cluster
         self._table, self._launches, self._supervisor = table, launches, supervisor
+        self._front_door = front_door
         self._left_out: list[str] = []
         self._turn = 0
         self._heartbeat_bytes = PART_BYTES
@@ -84,8 +87,9 @@ class NodeProtocol:
         )
 
     def welcomed(self, welcome: Welcome) -> None:
-        """Remember the cluster, and how much it takes at once."""
+        """Remember the cluster, where its front door is, and how much it takes at once."""
         self._cluster.learn(welcome)
+        self._front_door.learn(welcome.front_door)
         self._heartbeat_bytes = handshake.part_bytes(welcome.protocol)
 
     def received(self, message: LinkResponse) -> None:

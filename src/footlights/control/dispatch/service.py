@@ -83,6 +83,8 @@ class Welcome:
     """The shortest: a large fleet sends them less often."""
     abandon_after_s: float
     """How long an agent keeps unwatched sessions without a link."""
+    front_door: str = ""
+    """Where agents pass viewers on to that dial nodes; empty: nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +268,7 @@ class AgentService:
                 cluster_id=self._welcome.cluster_id,
                 abandon_after=times.duration(self._welcome.abandon_after_s),
                 protocol=handshake.ours(),
+                front_door=self._welcome.front_door,
             )
         )
 

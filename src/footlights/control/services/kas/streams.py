@@ -85,14 +85,9 @@ def _stream(session: session_pb2.Session) -> kas_pb2.Stream:
     message, ready = session.status_message, session.state in _READY
     stream = kas_pb2.Stream(id=session.session_id)
     if ready and len(session.routes) > 1:
-        hosts = " and ".join(sorted(session.routes))
-        ready, condition = False, "unreachable"
-        message = (
-            f"Signaling and media are at different hosts ({hosts}), and clients of Kit App Streaming use one for both. "
-            "Start the server with --direct-routes, or give the node the server's public address."
-        )
+        ready, condition, message = False, "unreachable", session.routes_message
     elif ready:
-        condition, message = "ready", message or "Session is active"
+        condition, message = "ready", session.routes_message or message or "Session is active"
         for host, ways in session.routes.items():
             for way in ways.routes:
                 stream.routes[host].routes.add(

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from footlights.control.scheduling.cache import FleetCache
     from footlights.control.scheduling.loop import PlacementLoop
     from footlights.control.services.catalog import Catalog
-    from footlights.control.services.sessions.present import Origin
+    from footlights.control.services.routes import Origin
     from footlights.control.services.sessions.resolve import Resolved
     from footlights.control.settings import ServerSettings
     from footlights.control.signals import Signals
@@ -125,10 +125,10 @@ class SessionCreator:
                 self._bus.assignments.publish(hold.choice.node)
             self._bus.sessions.publish()
             name = self._board.device_name(hold.choice.node, hold.choice.device)
-            return session_message(made.session, made.launch, device_name=name, origin=self._origin)
+            return session_message(made.session, made.launch, device_name=name)
         if hold.told:
             self._bus.sessions.publish()
-            return session_message(made.session, origin=self._origin)
+            return session_message(made.session)
         return await self._first_decision(made.session)
 
     async def _known(self, key: Request) -> SessionRow | None:

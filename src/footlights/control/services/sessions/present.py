@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from footlights.control import stored
 from footlights.control.scheduling import views
 from footlights.control.services import etags
+from footlights.control.services.routes import add_routes
 from footlights.launch.recipe.stages import unopened
 from footlights.lifecycle import Intent, SessionState, known
 from footlights.protocol import enums
 from footlights.protocol.output import bounded_tail
 from footlights.protocol.times import duration, seconds, timestamp
 from footlights.scheduler import WaitReason
+from footlights.store import applications
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
 from footlights.store.schema import LaunchRow, SessionRow, moment
-from footlights.v1 import node_pb2, session_pb2
+from footlights.v1 import application_pb2, node_pb2, session_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.internal.enum_type_wrapper import _EnumTypeWrapper
 
+    from footlights.control.services.routes import Origin
     from footlights.store import Transaction
 
 
@@ -36,15 +38,6 @@ NOT_BASIC: Final[tuple[Literal["application_arguments", "timeline", "routes"], .
     "routes",
 )
 """What a list leaves out in its basic view."""
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where viewers reach this control plane, and whether they connect to nodes directly."""
-
-    host: str
-    port: int
-    direct_routes: bool = False
 
 
 def list_sessions(tx: Transaction, rows: Sequence[SessionRow], origin: Origin) -> list[session_pb2.Session]:
@@ -61,14 +54,31 @@ def show_sessions(
     facts = {node: node_pb2.NodeFacts.FromString(raw) for node, raw in node_rows.facts(tx, routed).items()}
     readings = node_rows.readings(tx, {(launch.node, launch.device) for launch in found.values()})
     names_of = {device: views.device_name(raw) for device, raw in readings.items()}
+    signaling: dict[tuple[str, str], application_pb2.Signaling] = {}
     shown = []
     for row in rows:
         current = found.get(row.launch_id) if row.launch_id else None
-        node, name = None, ""
-        if current is not None:
-            node, name = facts.get(current.node), names_of.get((current.node, current.device), "")
-        shown.append(session_message(row, current, node, name, origin=origin))
+        if current is None:
+            shown.append(session_message(row))
+            continue
+        node, name = facts.get(current.node), names_of.get((current.node, current.device), "")
+        message = session_message(row, current, device_name=name)
+        if node is not None and current.signal_port and _has_picture(row):
+            version = row.application, row.application_version
+            signaling[version] = signaling.get(version) or _signaling(tx, *version)
+            add_routes(message, current, signaling[version], node, origin)
+        shown.append(message)
     return shown
+
+
+def _has_picture(row: SessionRow) -> bool:
+    state = known(SessionState, row.state)
+    return state is not None and state.has_picture
+
+
+def _signaling(tx: Transaction, application: str, version: str) -> application_pb2.Signaling:
+    row = applications.version(tx, application, version)
+    return application_pb2.Version.FromString(row.recipe if row else b"").signaling
 
 
 def wait_reason(why: WaitReason) -> session_pb2.Session.WaitReason:
@@ -85,12 +95,9 @@ def show_session(tx: Transaction, row: SessionRow, origin: Origin) -> session_pb
 def session_message(
     row: SessionRow,
     launch: LaunchRow | None = None,
-    facts: node_pb2.NodeFacts | None = None,
     device_name: str = "",
-    *,
-    origin: Origin,
 ) -> session_pb2.Session:
-    """Return one session as a message."""
+    """Return one session as a message, without its routes."""
     applied = stored.limits(row)
     unknown: dict[str, str] = {}
     message = session_pb2.Session(
@@ -135,7 +142,7 @@ def session_message(
     if row.state == SessionState.PENDING:
         _queue(message, row.queue)
     if launch is not None:
-        _launch(message, row, launch, facts, device_name, origin)
+        _launch(message, row, launch, device_name)
     return message
 
 
@@ -177,34 +184,16 @@ def _launch(
     message: session_pb2.Session,
     row: SessionRow,
     launch: LaunchRow,
-    facts: node_pb2.NodeFacts | None,
     device_name: str,
-    origin: Origin,
 ) -> None:
     message.node = launch.node
     message.device = launch.device
     message.device_name = device_name
     if launch.exit_code is not None:
         message.exit_code = launch.exit_code
-    state = known(SessionState, row.state)
-    if state is not None and state.has_picture:
-        if launch.viewers is not None:
-            message.viewers = launch.viewers
-        if facts is not None and launch.signal_port:
-            _routes(message, launch, facts, origin)
+    if _has_picture(row) and launch.viewers is not None:
+        message.viewers = launch.viewers
     if row.state == SessionState.FAILED and row.intent == Intent.RUN:
         message.failure_reason = launch.reason
     if row.state == SessionState.FAILED:
         message.log_tail.extend(bounded_tail(launch.log_tail))
-
-
-def _routes(message: session_pb2.Session, launch: LaunchRow, facts: node_pb2.NodeFacts, origin: Origin) -> None:
-    node_host = facts.public_address
-    signaling = (node_host, launch.signal_port) if origin.direct_routes else (origin.host, origin.port)
-    for description, protocol, (host, source), destination in (
-        ("signaling", "TCP", signaling, launch.signal_port),
-        ("media", "UDP", (node_host, launch.media_port), launch.media_port),
-    ):
-        message.routes[host].routes.add(
-            description=description, protocol=protocol, source_port=source, destination_port=destination
-        )

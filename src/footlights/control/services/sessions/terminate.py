@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from footlights.auth.roles import Caller
     from footlights.control.call.context import Call
-    from footlights.control.services.sessions.present import Origin
     from footlights.control.services.writes import Writes
     from footlights.control.signals import Signals
     from footlights.store import Transaction
@@ -40,8 +39,8 @@ class _Termination:
 class SessionTerminator:
     """Ends sessions for callers."""
 
-    def __init__(self, writes: Writes, bus: Signals, origin: Origin, clock: Callable[[], datetime]) -> None:
-        self._writes, self._bus, self._origin, self._clock = writes, bus, origin, clock
+    def __init__(self, writes: Writes, bus: Signals, clock: Callable[[], datetime]) -> None:
+        self._writes, self._bus, self._clock = writes, bus, clock
         self._batch = writes.batch("the ends of sessions", self._end_all, session_pb2.TerminateSessionResponse)
 
     async def terminate(
@@ -93,5 +92,5 @@ class SessionTerminator:
             session_id=session_id,
             status="deleted",
             satus="deleted",
-            session=session_message(session, launch, origin=self._origin),
+            session=session_message(session, launch),
         )

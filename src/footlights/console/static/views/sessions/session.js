@@ -134,7 +134,8 @@ function Facts({ session }) {
     ${session.ready_time && html`<dt>Ready</dt><dd>${moment(session.ready_time)}</dd>`}
     ${session.ended_time && html`<dt>Ended</dt><dd>${moment(session.ended_time)}</dd>`}
     ${routes.length > 0 && html`<dt>Routes</dt><dd class="routes">${routes.map((one) => html`
-      <span key=${one.host + one.description}>${one.description} <code>${one.host}:${one.source_port}/${one.protocol.toLowerCase()}</code></span>`)}</dd>`}
+      <span key=${one.host + one.description}>${one.description} <code>${one.host}:${one.source_port}/${one.protocol.toLowerCase()}</code></span>`)}
+      ${Object.keys(session.routes).length > 1 && session.routes_message && html`<span class="under">${session.routes_message}</span>`}</dd>`}
     ${Object.keys(session.labels ?? {}).length > 0 && html`<dt>Labels</dt><dd><${Pairs} of=${session.labels} /></dd>`}
     ${session.exit_code != null && html`<dt>Exit code</dt><dd>${session.exit_code}</dd>`}
   </dl>`;

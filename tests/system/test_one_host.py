@@ -1,0 +1,103 @@
+"""NVIDIA's web viewer against a server and a node at different hosts: it dials the node for both, and is let in."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from google.protobuf.json_format import MessageToDict
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from footlights import recipes
+from footlights.devices.fake_state import FakeGpu, FakeState
+from tests.devices.standin import Standin, build
+from tests.system.stack import Stack, until
+
+STANDIN_KIT = Path(__file__).parents[1] / "launch" / "standin_kit.py"
+
+
+def _kit(directory: Path) -> Path:
+    """Lay out a built application whose Kit is the stand-in."""
+    root = directory / "kit-app"
+    (root / "kit").mkdir(parents=True)
+    kit = root / "kit" / "kit"
+    kit.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {STANDIN_KIT} 108 "$@"\n')
+    kit.chmod(0o755)
+    return root
+
+
+async def _ready(viewer: httpx2.AsyncClient, stream_id: str) -> dict[str, Any]:
+    """Poll as the viewer does, until exactly 200."""
+
+    async def found() -> dict[str, Any] | None:
+        answer = await viewer.get(f"/streaming/stream/{stream_id}")
+        assert answer.status_code in (200, 202), answer.text
+        return dict(answer.json()) if answer.status_code == 200 else None
+
+    return dict(await until(found, timeout_s=60, what="the stream is ready"))
+
+
+async def test_a_viewer_dials_the_node_for_signalling_and_media(tmp_path: Path) -> None:
+    """`routes` has one host, the node's; `/sign_in` there leads to the session whose id the player shows, and only so.
+
+    The server is `localhost` to viewers and the node `127.0.0.1`: two hosts, as on two machines.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ("--kas", "--kas-user", "viewer", "--min-isolation", "none", "--public-url", f"http://localhost:{port}")
+    stack = Stack(tmp_path / "stack", server_options=options)
+    stack.http = f"http://127.0.0.1:{port}"
+    machine = Standin(build(), tmp_path / "gpus.state")
+    machine.set(FakeState(gpus=(FakeGpu(uuid="GPU-00000000-0000-0000-0000-000000000001"),)))
+    async with stack, stack.client("") as viewer:
+        agent = ("--launchers", "process", "--devices", "nvml")
+        await stack.start_agent("gpu-node", *agent, environment=machine.environment)
+        manifest = recipes.load("kit-108", {"KIT_ROOT": str(_kit(tmp_path))})
+        await stack.put("/applications/kit-108", MessageToDict(manifest, preserving_proto_field_name=True))
+
+        made = (await viewer.post("/streaming/stream", json={"id": "kit-108", "profile": "default"})).json()
+        found = await _ready(viewer, made["id"])
+
+        [(host, ways)] = found["routes"].items()
+        ports = {way["description"]: way["source_port"] for way in ways["routes"]}
+        assert (host, set(ports)) == ("127.0.0.1", {"signaling", "media"})
+        published = await stack.get(f"/v1/sessions/{made['id']}")
+        assert (list(published["routes"]), published["routes_message"]) == ([host], "")
+
+        url = f"ws://{host}:{ports['signaling']}/sign_in?peer_id=peer-0123456789&version=2"
+        player = f"x-nv-sessionid.{made['id']}"
+        async with connect(url, subprotocols=[player]) as first:  # type: ignore[list-item]  # a NewType of str
+            said = [json.loads(await first.recv()) for _ in range(3)]
+            assert first.subprotocol == player
+            assert [each["ackid"] for each in said] == [1, 2, 3]
+            assert json.loads(said[2]["peer_msg"]["msg"])["type"] == "offer"
+            await stack.session_in(made["id"], "ACTIVE")
+            assert [each["session_id"] for each in (await stack.get(f"/v1/sessions/{made['id']}/viewers"))["items"]]
+            with pytest.raises(ConnectionClosed) as second:
+                async with connect(url, subprotocols=[player]) as other:  # type: ignore[list-item]
+                    await other.recv()
+        assert second.value.rcvd is not None
+        assert second.value.rcvd.code == 3005
+        for stranger in (None, ["x-nv-sessionid.01890000-0000-7000-8000-000000000000"]):
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(url, subprotocols=stranger).__aenter__()  # type: ignore[arg-type]
+            assert refused.value.response.status_code in (401, 404)
+
+        async def reconnected() -> bool:
+            # As the player does: again and again, until the one that was cut is no longer counted.
+            async with connect(f"{url}&reconnect=1", subprotocols=[player]) as again:  # type: ignore[list-item]
+                try:
+                    return bool(json.loads(await again.recv())["ackid"] == 1)
+                except ConnectionClosed:
+                    return False
+
+        await until(reconnected, what="the player is back")
+        assert (await viewer.request("DELETE", "/streaming/stream", json={"id": made["id"]})).content == b""
+        await stack.session_in(made["id"], "TERMINATED")
