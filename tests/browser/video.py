@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from playwright.async_api import Page
+from playwright.async_api import Frame, Page
 
 _SAMPLE = """
 async (selector) => {
@@ -47,7 +47,7 @@ class Sample:
         return sum(abs(a - b) for a, b in zip(self.pixels, other.pixels, strict=True)) / len(self.pixels)
 
 
-async def look(page: Page, selector: str) -> Sample | None:
+async def look(page: Page | Frame, selector: str) -> Sample | None:
     """Look at the video once; None while it has no picture."""
     seen: dict[str, Any] | None = await page.evaluate(_SAMPLE, selector)
     if seen is None:

@@ -59,6 +59,7 @@ def _version(application: str, version: str, description: str, arguments: list[J
         "allowed_stage_roots": ["/srv/stages", "https://assets.example.com/"],
         "needs": {"slots": 1, "min_memory_bytes": str(2 * GIB), "gpu": False, "graphics": True, "node_labels": {}},
         "limits": limits,
+        "signaling": {"websocket_path": "/sign_in"} if application == "kit-explorer" else {"whep_path": "/whep"},
     }
 
 

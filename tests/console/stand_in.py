@@ -102,6 +102,7 @@ class StandIn(State):
                 get("/v1/applications", self.list_applications),
                 get("/v1/applications/{application}", self.get_application),
                 get("/v1/applications/{application}/versions", self.list_versions),
+                get("/v1/applications/{application}/versions/{version}", self.get_version),
                 get("/v1/applications/{application}/releases", self.list_releases),
                 get("/v1/profiles", self.list_profiles),
                 get("/v1/nodes", self.list_nodes),
@@ -275,16 +276,30 @@ class StandIn(State):
         session = self._session(request, caller)
         if session["state"] not in {"READY", "ACTIVE"}:
             raise Refusal(400, 9, f"session is {session['state']}; connect when it is READY", "INVALID_STATE")
-        url = f"{self.public or request.base_url}v1/sessions/{session['session_id']}/whep"
-        expire = stamp(minutes=5)
-        grant = f"grant-{session['session_id']}"
+        base, grant = f"{self.public or request.base_url}v1/sessions/{session['session_id']}", self.grant(session)
+        signaling = VERSIONS[session["application"]][0]["signaling"]
+        config = {"signalingServer": request.url.hostname, "signalingPort": request.url.port, "forceWSS": False}
+        config |= {"signalingPath": f"/v1/sessions/{session['session_id']}", "sessionId": session["session_id"]}
+        config |= {"authenticate": True, "accessToken": grant, "mediaServer": "203.0.113.10", "mediaPort": 31001}
         return JSONResponse(
-            {"token": grant, "whep_url": url, "signaling_url": "", "ice_servers": [], "expire_time": expire}
+            {
+                "token": grant,
+                "whep_url": f"{base}/whep" if "whep_path" in signaling else "",
+                "signaling_url": f"ws{base.removeprefix('http')}/sign_in" if "websocket_path" in signaling else "",
+                "app_streamer": config if "websocket_path" in signaling else {},
+                "ice_servers": [],
+                "expire_time": stamp(minutes=5),
+            }
         )
+
+    def grant(self, session: Json) -> str:
+        """Return a grant that no other one equals."""
+        self.grants += 1
+        return f"grant-{session['session_id']}-{self.grants}"
 
     async def offer(self, request: Request) -> Response:
         session = self.sessions[request.path_params["id"]]
-        if request.headers.get("authorization") != f"Bearer grant-{session['session_id']}":
+        if not request.headers.get("authorization", "").startswith(f"Bearer grant-{session['session_id']}-"):
             return JSONResponse(Refusal(401, 16, "the grant is not good", "GRANT_INVALID").body, 401)
         if self.whep.refuse:
             message = "the application does not answer on its signal port; it may be hanging"
@@ -356,6 +371,10 @@ class StandIn(State):
 
     async def list_versions(self, request: Request, _: Json) -> Response:
         return JSONResponse({"items": VERSIONS[self._application(request)["application"]]})
+
+    async def get_version(self, request: Request, _: Json) -> Response:
+        found = VERSIONS[request.path_params["application"]]
+        return JSONResponse(found[0] | {"version": request.path_params["version"]})
 
     async def list_releases(self, request: Request, _: Json) -> Response:
         releases = self._application(request)["releases"].items()

@@ -34,6 +34,8 @@ class State:
     thrown_out: set[str] = field(default_factory=set)
     """Sessions whose viewers were disconnected by a call."""
     whep: Picture = field(default_factory=Picture)
+    grants: int = 0
+    """How many were given to viewers."""
 
     def __post_init__(self) -> None:
         self._revision = itertools.count(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from datetime import UTC, datetime, timedelta
@@ -370,6 +371,35 @@ def test_session_is_extended_and_terminated(opened: Page, server: Server) -> Non
 
     expect(opened.locator("header").get_by_test_id("session-state")).to_have_attribute("data-state", "TERMINATED")
     expect(opened.get_by_test_id("ended")).to_contain_text("terminated by a user")
+
+
+def test_a_session_without_whep_says_what_to_paste(opened: Page, server: Server) -> None:
+    """
+    Without NVIDIA's library the page shows the code for a page that has it, with a grant; it can be copied, and a
+    second viewer gets a grant of its own. Embedding says the same without a grant, and nothing of WHEP.
+    """
+    session = server.do(lambda: server.stand_in.add("kit-explorer", username="ada", state="READY"))
+    opened.goto(server.page(f"sessions/{session['session_id']}"))
+    code = opened.get_by_test_id("kit-code")
+    expect(code).to_contain_text("await AppStreamer.connect({")
+    first = code.inner_text()
+    config = json.loads(first.partition("const connection = ")[2].partition(";\n")[0])
+
+    assert config["signalingPath"] == f"/v1/sessions/{session['session_id']}"
+    assert config["accessToken"] == f"grant-{session['session_id']}-1"
+    assert OPERATOR not in first
+    opened.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    opened.get_by_test_id("kit-paste").get_by_role("button", name="Copy").click()
+    expect(opened.get_by_test_id("kit-paste").get_by_role("button", name="Copied")).to_be_visible()
+    assert opened.evaluate("navigator.clipboard.readText()").strip() == first.strip()
+    opened.get_by_test_id("kit-again").click()
+    expect(code).to_contain_text(f"grant-{session['session_id']}-2")
+
+    opened.get_by_test_id("embed").click()
+    dialog = opened.get_by_test_id("embed-dialog")
+    expect(dialog).to_contain_text("{ app_streamer } is the answer to :connect")
+    expect(dialog).not_to_contain_text("whep")
+    expect(dialog).not_to_contain_text("grant-")
 
 
 def test_embedding_shows_calls_without_secrets(opened: Page, server: Server) -> None:

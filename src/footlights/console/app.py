@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from footlights.console.assets import PAGE, Asset, Assets, load
+from footlights.console.assets import FRAME, PAGE, Asset, Assets, load
 from footlights.errors import NotFound, Reason, Unimplemented
 from footlights.status import to_json
 
@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from footlights.console.kit_library import KitLibrary
+
 PREFIX = "/console"
 
 _IMMUTABLE = "public, max-age=31536000, immutable"
 _REVALIDATE = "no-cache"
 
 
-def console(*, connect_sources: Iterable[str] = ()) -> ASGIApp:
+def console(*, connect_sources: Iterable[str] = (), kit_library: KitLibrary | None = None) -> ASGIApp:
     """Return the console's ASGI application.
 
     It answers below its mount point (``Mount("/console", app=console())``) and, if it receives whole paths, below
@@ -30,26 +32,40 @@ def console(*, connect_sources: Iterable[str] = ()) -> ASGIApp:
     ``/console/assets/<digest of all files>/`` and may be cached indefinitely. A request with the digest of another
     version gets the current file, not to be cached: a rolling upgrade breaks no open page.
 
+    With ``kit_library`` the page also plays sessions of applications that speak NVIDIA's signalling, in a frame at
+    ``/console/kit/<digest>/frame.html``. Because the code there is not ours, that frame has no origin and a policy of
+    its own: it cannot read the page or its token, and connects to this server only.
+
     Args:
         connect_sources: Additional origins that the page may connect to, such as a separate front door
             (``https://media.example.com``); they are added to the policy's ``connect-src``.
+        kit_library: NVIDIA's streaming library, where the operator provides it.
 
     Raises:
         ValueError: A connect source contains whitespace, ``;`` or ``,``, which would change the policy.
     """
-    return _Console(load(), _headers(tuple(connect_sources)))
+    sources = tuple(connect_sources)
+    assets = load(kit_library.page if kit_library else "")
+    return _Console(assets, kit_library, _headers(sources), _frame_headers(sources))
 
 
 class _Console:
-    def __init__(self, assets: Assets, headers: dict[str, str]) -> None:
-        self._assets = assets
-        self._headers = headers
+    def __init__(
+        self,
+        assets: Assets,
+        kit_library: KitLibrary | None,
+        headers: dict[str, str],
+        frame_headers: dict[str, str],
+    ) -> None:
+        self._assets, self._kit = assets, kit_library
+        self._headers, self._frame_headers = headers, frame_headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise NotImplementedError(f"the console serves http only, not {scope['type']}")
         response = self._answer(scope)
-        for name, value in self._headers.items():
+        in_frame = _below_mount(scope).startswith(f"/{FRAME}")
+        for name, value in (self._frame_headers if in_frame else self._headers).items():
             response.headers[name] = value
         await response(scope, receive, send)
 
@@ -75,7 +91,9 @@ class _Console:
             return self._assets.files[PAGE], _REVALIDATE
         root, _, rest = path.partition("/")
         digest, _, name = rest.partition("/")
-        if root != "assets" or name == PAGE:
+        if root == FRAME[:-1] and self._kit is not None:
+            return self._kit.files.get(name), _IMMUTABLE if digest == self._kit.digest else _REVALIDATE
+        if root != "assets" or name == PAGE or name.startswith(FRAME):
             return None, ""
         return self._assets.files.get(name), _IMMUTABLE if digest == self._assets.digest else _REVALIDATE
 
@@ -142,4 +160,32 @@ def _headers(connect_sources: tuple[str, ...]) -> dict[str, str]:
         "Referrer-Policy": "no-referrer",
         "X-Content-Type-Options": "nosniff",
         "X-Frame-Options": "DENY",
+    }
+
+
+def _frame_headers(connect_sources: tuple[str, ...]) -> dict[str, str]:
+    """Return those of the frame around NVIDIA's library: ``sandbox`` takes its origin away, also from who opens it."""
+    sockets = tuple(source.replace("http", "ws", 1) for source in connect_sources if source.startswith("http"))
+    policy = (
+        "default-src 'none'",
+        "script-src 'self' 'wasm-unsafe-eval'",
+        "worker-src 'self' blob:",
+        "style-src 'self' 'unsafe-inline'",
+        " ".join(("connect-src 'self'", *connect_sources, *sockets)),
+        "img-src 'self' data: blob:",
+        "media-src 'self' blob:",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'self'",
+        "sandbox allow-scripts allow-pointer-lock",
+    )
+    return {
+        "Content-Security-Policy": "; ".join(policy),
+        # Its modules are loaded by a document without an origin. They are no secret.
+        "Access-Control-Allow-Origin": "*",
+        "Cross-Origin-Resource-Policy": "cross-origin",
+        "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=(), display-capture=()",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "SAMEORIGIN",
     }

@@ -17,6 +17,7 @@ from footlights.auth import launch_secrets
 from footlights.auth.grants import Grants
 from footlights.auth.roles import Caller, Role
 from footlights.auth.tokens import replica_proofs
+from footlights.console import kit_library
 from footlights.console.app import console
 from footlights.control import targets
 from footlights.control.call.authenticate import CertificateAuthenticator, TokenAuthenticator
@@ -621,6 +622,7 @@ def _api(settings: ServerSettings, local: LocalCalls, links: LinkRegistry, metri
     for binding in gateway.bindings:
         if binding.deprecation is not None:
             metrics.deprecated(binding.http_method, binding.template.text, 0)
+    public = urlsplit(settings.public_url)
     kas = None
     if settings.kas:
         served = KAS_SERVICES if settings.kas_edit else KAS_SERVICES[:-1]
@@ -632,7 +634,10 @@ def _api(settings: ServerSettings, local: LocalCalls, links: LinkRegistry, metri
         )
     return Api(
         gateway,
-        console(),
+        console(
+            connect_sources=[f"{public.scheme}://{public.netloc}"] if public.netloc else [],
+            kit_library=kit_library.read(settings.kit_library) if settings.kit_library else None,
+        ),
         _documents(settings.public_url.rstrip("/")),
         kas=kas,
         kas_paths=KasPaths(settings.kas_prefix),

@@ -123,6 +123,9 @@ class ServerSettings:
     """A path below which Kit App Streaming is served too, such as ``/ovas``."""
     kas_edit: bool = False
     """Whether its clients with an operator's token may also edit applications and versions."""
+    kit_library: Path | None = None
+    """The directory of NVIDIA's streaming library, @nvidia/omniverse-webrtc-streaming-library as npm unpacks it: with
+    it the console plays sessions of applications that speak NVIDIA's signalling."""
     cors_origins: tuple[str, ...] = ("*",)
     """The origins whose pages may call. No cookie ever authorises, so all may by default."""
     heartbeat_interval_s: float = 5.0

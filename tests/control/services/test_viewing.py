@@ -113,7 +113,7 @@ async def test_nvidias_player_is_told_all_that_it_needs(plane: Control) -> None:
     [
         ("http://127.0.0.1:8080", "127.0.0.1", 8080, False),
         ("http://streams.example.com", "streams.example.com", 80, False),
-        ("https://[2001:db8::7]:8443", "2001:db8::7", 8443, True),
+        ("https://[2001:db8::7]:8443", "[2001:db8::7]", 8443, True),
     ],
 )
 def test_nvidias_player_is_told_of_tls(public_url: str, server: str, port: int, secure: bool) -> None:

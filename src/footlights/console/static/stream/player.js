@@ -9,30 +9,20 @@
 // WHEP is draft-ietf-wish-whep: POST an offer, 201 with the answer and a Location, DELETE that when done. There is no
 // trickle: the offer is sent when gathering is complete, or after a second, whichever is first.
 
+import { Attempts, ownOrigin, PlayerError, reachable } from "./attempts.js";
+
 const CHANNEL = "footlights-input";
 const GATHERING_LIMIT = 1000;
 const ANSWER_LIMIT = 15_000;
 const CONNECT_LIMIT = 12_000;
 const PICTURE_LIMIT = 20_000;
-const LOOPBACK = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/;
 const DISCONNECTED_FOR = 4000;
 const ASKING_LIMIT = 2000;
-const FIRST_DELAY = 1000;
-const LAST_DELAY = 10_000;
 const STATS_EVERY = 1000;
 
-/** Why an attempt failed. `final` where another attempt cannot help. */
-export class PlayerError extends Error {
-  constructor(message, { final = false } = {}) {
-    super(message);
-    this.final = final;
-  }
-}
-
-export class Player extends EventTarget {
+export class Player extends Attempts {
   #video;
   #connect;
-  #running = null;
   #peer = null;
   #channel = null;
   #resource = null;
@@ -45,22 +35,6 @@ export class Player extends EventTarget {
     this.#connect = connect;
   }
 
-  start() {
-    if (this.#running) return;
-    this.#running = new AbortController();
-    const leave = () => this.#release({ keepalive: true });
-    addEventListener("pagehide", leave, { signal: this.#running.signal });
-    this.#run(this.#running.signal);
-  }
-
-  stop() {
-    if (!this.#running) return;
-    this.#running.abort();
-    this.#running = null;
-    this.#release({ keepalive: true });
-    this.#say("stopped");
-  }
-
   /** Send a message to the application; false if there is no channel, or it is full. */
   send(message) {
     if (this.#channel?.readyState !== "open" || this.#channel.bufferedAmount > 65_536) return false;
@@ -68,31 +42,8 @@ export class Player extends EventTarget {
     return true;
   }
 
-  async #run(ending) {
-    let delay = FIRST_DELAY;
-    for (let attempt = 1; !ending.aborted; attempt += 1) {
-      this.#say("connecting", { attempt });
-      try {
-        const end = await this.#play(ending);
-        delay = FIRST_DELAY;
-        attempt = 0;
-        throw end;
-      } catch (error) {
-        if (ending.aborted) return;
-        const resource = this.#resource;
-        this.#release({});
-        if (error.final) return this.#say("failed", { reason: error.message });
-        if (await wasDisconnected(resource)) return this.#say("failed", { reason: "You were disconnected from this session." });
-        if (ending.aborted) return;
-        this.#say("waiting", { reason: error.message, attempt, retryIn: delay / 1000 });
-      }
-      await pause(delay, ending);
-      delay = Math.min(delay * 2, LAST_DELAY);
-    }
-  }
-
   /** Connect and play; returns the error that ended it. */
-  async #play(ending) {
+  async play(ending) {
     checkBrowser();
     const { whep_url: url, token, ice_servers: iceServers } = await this.#connect();
     if (ending.aborted) throw new PlayerError("stopped");
@@ -118,7 +69,7 @@ export class Player extends EventTarget {
     // A muted video may always play; where a page forbids even that, the first click starts it.
     this.#video.play().catch(() => undefined);
     await Promise.race([drawn, lost.then(raise)]);
-    this.#say("playing");
+    this.say("playing");
     this.#measure(peer, receiver);
     return lost;
   }
@@ -139,7 +90,7 @@ export class Player extends EventTarget {
       response = await post(address).catch((error) => {
         // Behind a proxy the server may not know the name that the page was opened by.
         if (error.name !== "TypeError" || address.origin === location.origin) throw error;
-        return post(new URL(address.pathname + address.search, location.origin));
+        return post(ownOrigin(address));
       });
     } catch (error) {
       if (error.name === "TimeoutError") throw new PlayerError(`The application did not answer the offer within ${ANSWER_LIMIT / 1000} s.`);
@@ -166,7 +117,7 @@ export class Player extends EventTarget {
         return;
       }
       if (message.type === "pong") this.#roundTrip = performance.now() - message.t;
-      this.#emit("message", message);
+      this.emit("message", message);
     });
   }
 
@@ -176,33 +127,27 @@ export class Player extends EventTarget {
       if (peer.connectionState === "closed") return clearInterval(timer);
       this.send({ type: "ping", t: performance.now() });
       const stats = await read().catch(() => null);
-      if (stats) this.#emit("stats", { ...stats, roundTripMs: this.#roundTrip ?? stats.roundTripMs });
+      if (stats) this.emit("stats", { ...stats, roundTripMs: this.#roundTrip ?? stats.roundTripMs });
       return undefined;
     }, STATS_EVERY);
   }
 
-  #release({ keepalive = false }) {
+  release({ keepalive }) {
     this.#channel = null;
     this.#peer?.close();
     this.#peer = null;
     const resource = this.#resource;
     this.#resource = null;
-    if (!resource) return;
-    // A lost DELETE costs nothing but the seconds until the application sees that the peer is gone.
-    fetch(resource.url, { method: "DELETE", headers: { Authorization: `Bearer ${resource.token}` }, keepalive, credentials: "omit" })
-      .catch(() => undefined);
-  }
-
-  #say(state, { reason = "", attempt = 0, retryIn = 0 } = {}) {
-    this.#emit("state", { state, reason, attempt, retryIn });
-  }
-
-  #emit(type, detail) {
-    this.dispatchEvent(new CustomEvent(type, { detail }));
+    if (resource) {
+      // A lost DELETE costs nothing but the seconds until the application sees that the peer is gone.
+      fetch(resource.url, { method: "DELETE", headers: { Authorization: `Bearer ${resource.token}` }, keepalive, credentials: "omit" })
+        .catch(() => undefined);
+    }
+    return () => wasDisconnected(resource);
   }
 }
 
-/** Whether the viewer was disconnected by a call: then it is not for the page to come back by itself. */
+/** Whether the viewer was disconnected by a call. */
 async function wasDisconnected(resource) {
   if (!resource) return false;
   const headers = { Authorization: `Bearer ${resource.token}`, "Content-Type": "application/trickle-ice-sdpfrag" };
@@ -214,12 +159,6 @@ async function wasDisconnected(resource) {
   } catch {
     return false;
   }
-}
-
-/** localhost and 127.0.0.1 are one server, but two origins. */
-function reachable(address) {
-  const same = LOOPBACK.test(address.hostname) && LOOPBACK.test(location.hostname) && address.port === location.port;
-  return same ? new URL(address.pathname + address.search, location.origin) : address;
 }
 
 function checkBrowser() {
@@ -326,14 +265,4 @@ async function refusal(response) {
 
 function raise(error) {
   throw error;
-}
-
-function pause(ms, signal) {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    signal.addEventListener("abort", () => {
-      clearTimeout(timer);
-      resolve();
-    }, { once: true });
-  });
 }

@@ -89,9 +89,9 @@ def _media(tx: Transaction, row: SessionRow) -> tuple[str, int]:
 def player_config(signaling_url: str, token: str, session_id: str, media: tuple[str, int]) -> dict[str, Any]:
     """Return what NVIDIA's player is told, by the names of its ``DirectConfig``."""
     url = urlsplit(signaling_url)
-    secure = url.scheme == "wss"
+    secure, server = url.scheme == "wss", url.hostname or ""
     found = {
-        "signalingServer": url.hostname or "",
+        "signalingServer": f"[{server}]" if ":" in server else server,
         "signalingPort": url.port or (443 if secure else 80),
         # It adds `/sign_in` itself, and takes ws: unless it is told otherwise, or the port is 443.
         "signalingPath": url.path.removesuffix("/sign_in"),

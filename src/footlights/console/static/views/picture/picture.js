@@ -6,7 +6,8 @@ import { html, useEffect, useRef, useState } from "../../ui/html.js";
 import { Icon } from "../../ui/icons.js";
 import { Input } from "../../stream/input.js";
 import { Player } from "../../stream/player.js";
-import { Busy } from "../../ui/parts.js";
+import { Connecting } from "./connecting.js";
+import { Kit } from "./kit.js";
 
 const NOTICE_FOR = 4000;
 const MOST_LEFT_OUT = 50;
@@ -23,7 +24,13 @@ export function Picture({ session }) {
   return html`<${Playing} id=${session.session_id} />`;
 }
 
+/** By WHEP, or, where the application speaks only NVIDIA's signalling, by NVIDIA's player. */
 function Playing({ id }) {
+  const [first, setFirst] = useState(null);
+  return first ? html`<${Kit} id=${id} first=${first} />` : html`<${Whep} id=${id} onOther=${setFirst} />`;
+}
+
+function Whep({ id, onOther }) {
   const frame = useRef(null);
   const surface = useRef(null);
   const video = useRef(null);
@@ -41,7 +48,11 @@ function Playing({ id }) {
   const [types, setTypes] = useState(false);
 
   useEffect(() => {
-    const playing = new Player(video.current, () => call("POST", sessionPath(id, ":connect"), { body: {} }));
+    const playing = new Player(video.current, async () => {
+      const answer = await call("POST", sessionPath(id, ":connect"), { body: {} });
+      if (!answer.whep_url && answer.signaling_url) onOther(answer);
+      return answer;
+    });
     const hand = new Input({ surface: surface.current, video: video.current, keyboard: keyboard.current, send: (message) => playing.send(message) });
     player.current = playing;
     input.current = hand;
@@ -123,14 +134,6 @@ function Ending({ message, at }) {
   return html`<div class="ending-banner" role="status" data-testid="viewer-notice"><${Icon} name="warning" />
     <span>${at !== null && html`<b>Ends in ${span((at - performance.now()) / 1000)}.</b> `}${message}</span></div>`;
 }
-
-const Connecting = ({ status, onRetry }) => html`<div class="connecting" role="status" data-testid="connecting">
-  ${status.state !== "failed" && html`<${Busy} />`}
-  <h2>${{ connecting: status.attempt > 1 ? "Connecting again" : "Connecting", waiting: "Connection lost", failed: "No picture", stopped: "Disconnected" }[status.state]}</h2>
-  ${status.reason && html`<p class="waiting-why">${status.reason}</p>`}
-  ${status.state === "waiting" && html`<p class="dim">Trying again in ${status.retryIn} s.</p>`}
-  ${status.state === "failed" && html`<button class="button on-dark" onClick=${onRetry}><${Icon} name="again" /> Try again</button>`}
-</div>`;
 
 function Stats({ stats }) {
   if (!stats) return html`<span class="figures" data-testid="stream-stats">…</span>`;
