@@ -74,6 +74,8 @@ class StandinEngine:
         self.images: dict[str, dict[str, Any]] = {"app:1": {"User": "", "Volumes": None}}
         """What is here, with what the image says of itself."""
         self.networks: dict[str, dict[str, Any]] = {}
+        self.secrets: dict[str, str] = {}
+        """What podman keeps."""
         self.info: dict[str, Any] = {
             **dict.fromkeys(("MemoryLimit", "CpuCfsQuota", "PidsLimit"), True),
             # Its containers are processes of this machine and of the tests' user: as in a user namespace.
@@ -394,6 +396,20 @@ async def _podman(engine: StandinEngine, call: str, wants: Mapping[str, Any]) ->
             )
         case "remove_network":
             return engine.networks.pop(wants["name"], None)
+        case "create_secret":
+            if wants["name"] in engine.secrets:
+                raise Refusal(500, f"{wants['name']}: secret name in use")
+            engine.secrets[wants["name"]] = wants["value"]
+            return None
+        case "read_secret":
+            return engine.secrets[wants["name"]]
+        case "list_secrets":
+            return list(engine.secrets)
+        case "remove_secret":
+            if wants["name"] not in engine.secrets:
+                raise Refusal(404, wants["name"])
+            del engine.secrets[wants["name"]]
+            return None
         case "pull":
             return engine.pull(wants["image"])
         case _:

@@ -61,7 +61,7 @@ def create(arguments: list[str]) -> None:
     parser.add_argument("--shm-size", default="0b")
     parser.add_argument("--init", action="store_true")
     parser.add_argument("--http-proxy", choices=["true", "false"], default="true")
-    for option in ("label", "env", "volume", "device", "tmpfs", "publish", "sysctl"):
+    for option in ("label", "env", "volume", "device", "tmpfs", "publish", "sysctl", "secret"):
         parser.add_argument(f"--{option}", action="append", default=[])
     parser.add_argument("image")
     parser.add_argument("command", nargs=argparse.REMAINDER)
@@ -69,7 +69,11 @@ def create(arguments: list[str]) -> None:
     config = {
         "Image": given.image,
         "Cmd": given.command,
-        "Env": [*given.env, *(["http_proxy=leaked"] if given.http_proxy == "true" else [])],
+        "Env": [
+            *given.env,
+            *map(secret_variable, given.secret),
+            *(["http_proxy=leaked"] if given.http_proxy == "true" else []),
+        ],
         "User": given.user,
         "WorkingDir": given.workdir,
         "Labels": dict(label.split("=", 1) for label in given.label),
@@ -96,6 +100,13 @@ def create(arguments: list[str]) -> None:
         },
     }
     must("create", name=given.name, config=config)
+
+
+def secret_variable(text: str) -> str:
+    """Return the variable that an option like ``NAME,type=env,target=VARIABLE`` makes."""
+    name, kind, target = text.split(",")
+    assert kind == "type=env"
+    return f"{target.removeprefix('target=')}={must('read_secret', name=name)}"
 
 
 def logs(arguments: list[str]) -> None:
@@ -131,6 +142,13 @@ def main(arguments: list[str]) -> None:
             must("create_network", name=name, options=option, subnet=subnet)
         case ["network", "rm", "--force", name]:
             must("remove_network", name=name)
+        case ["secret", "create", name, "-"]:
+            must("create_secret", name=name, value=sys.stdin.read())
+        case ["secret", "rm", *names]:
+            for name in names:
+                must("remove_secret", name=name)
+        case ["secret", "ls", "--noheading", "--format", "{{.Name}}"]:
+            print("\n".join(must("list_secrets")))
         case ["pull", "--quiet", image]:
             status, body = ask("pull", image=image)
             if status >= 400:

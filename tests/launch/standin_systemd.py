@@ -45,6 +45,9 @@ class StandinSystemd:
         exit_file = Path(next(source for source, inside, *_ in properties["BindPaths"] if inside.endswith("/exit")))
         assert exit_file.name == EXIT
         path, argv, _ = properties["ExecStartEx"][0]
+        # It has no view of its own: what would be a unit's credential is read where that is loaded from.
+        loaded = {f"/run/credentials/{name}/{known}": source for known, source in properties["LoadCredential"]}
+        argv = [loaded.get(token, token) for token in argv]
         environment = dict(each.split("=", 1) for each in properties["Environment"])
         try:
             process = await asyncio.create_subprocess_exec(

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from footlights.v1.application_pb2 import Version
+from footlights.v1.application_pb2 import Argument, Version
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 from hypothesis import given
@@ -170,3 +170,17 @@ def test_pattern_is_linear() -> None:
         convert_arguments(evil, {"scene": "a" * 2000})
 
     assert time.process_time() - begin < 2
+
+
+@pytest.mark.parametrize(("value", "says"), [("a\nb", "a line break"), ("a\0", "a NUL"), ("x" * 16385, "16385 bytes")])
+def test_a_secret_for_the_environment(value: str, says: str) -> None:
+    """It must fit into a variable; in the session file alone it may be anything. The message does not have it."""
+    version = Version(arguments=[Argument(name="key", type=Argument.STRING, secret=True, max_length=65536)])
+    assert convert_arguments(version, {"key": value})[1] == {"key": value}
+    version.environment["KEY"] = "{key}"
+
+    with pytest.raises(InvalidArgument, match=says) as refused:
+        convert_arguments(version, {"key": value})
+
+    assert refused.value.field == "application_arguments.key"
+    assert value not in str(refused.value)

@@ -11,7 +11,7 @@ import os
 import stat
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +182,38 @@ async def test_pull_policies(around: Around) -> None:
     with pytest.raises(LaunchError, match="pull access denied for app:3") as caught:
         await around.launcher.prepare(around.plan({"image": "app:3"}))
     assert caught.value.reason == "IMAGE_PULL_FAILED"
+
+
+def test_a_secret_is_on_no_command_line() -> None:
+    """Podman is told a name of it; Docker, over its socket, the value."""
+    spec = replace(SPEC, secret_environment=(("OMNI_PASS", "hunter2"),))
+
+    line = create_arguments(spec, "", ["footlights-x-secret-0"])
+
+    assert "footlights-x-secret-0,type=env,target=OMNI_PASS" in line
+    assert "hunter2" not in " ".join(line)
+    assert "OMNI_PASS=hunter2" in json.dumps(container_config(spec))
+    assert "hunter2" not in repr(spec)
+
+
+async def test_podman_keeps_no_secret(around: Around) -> None:
+    """Its secrets are gone once the container has begun, and with a container that never did."""
+    version = {"user": f"{os.getuid()}:{os.getgid()}"}
+    plan, lost = (
+        replace(each, secret_environment=(("KEY", "{key}"),))
+        for each in (
+            around.plan(version, "echo got $KEY; exec sleep 60"),
+            around.plan(version, device_kind="GPU", device_uuid="GPU-gone"),
+        )
+    )
+
+    await around.launcher.start(plan, b'{"key": "hunter2"}')
+    with pytest.raises(LaunchError):
+        await around.launcher.start(lost, b'{"key": "hunter2"}')
+
+    await logged(around.launcher, plan, "got hunter2")
+    assert around.engine.secrets == {}
+    await around.launcher.stop(plan, kill=True)
 
 
 async def test_session_file(around: Around) -> None:

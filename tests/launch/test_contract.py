@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,9 +16,10 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from footlights.v1.application_pb2 import Container, FakeBehavior, Systemd, Version
+from footlights.v1.application_pb2 import Argument, Container, FakeBehavior, Systemd, Version
 from google.protobuf.duration_pb2 import Duration
 
+from footlights.launch import plan as plans
 from footlights.launch.container.docker import DockerEngine
 from footlights.launch.container.launcher import ContainerLauncher
 from footlights.launch.container.podman import PodmanEngine
@@ -354,3 +356,40 @@ async def test_many_at_once(world: World) -> None:
     for plan in rest:
         await world.launcher.stop(plan, kill=True)
         await ended(world.launcher, plan)
+
+
+HOSTILE = ["hunter2", " a  b ", "$(touch pwned)`id`", "'\"\\n\\", "ü=%s%%{x}", "#x", "-e", ""]
+PRINTS = 'printf "<%s>\\n" "$OMNI_PASS"; printf "unset:%s\\n" "${UNGIVEN-yes}"; exec sleep 60'
+
+
+@pytest.mark.parametrize("secret", HOSTILE)
+async def test_a_secret_in_the_environment(world: World, secret: str) -> None:
+    """It arrives as it is, under every launcher; nothing reads it on the way, and no command line or plan has it."""
+    if not world.real:
+        return
+    version = world.version(PRINTS)
+    version.arguments.add(name="omni_pass", type=Argument.STRING, secret=True)
+    version.arguments.add(name="ungiven", type=Argument.STRING, secret=True)
+    version.environment.update({"OMNI_PASS": "{omni_pass}", "UNGIVEN": "x{ungiven}"})
+    plan = make_plan(version, world.root)
+    await world.launcher.prepare(plan)
+
+    await world.launcher.start(plan, json.dumps({"omni_pass": secret}).encode())
+    await logged(world.launcher, plan, "unset:yes")
+
+    assert (await world.launcher.log(plan)).lines == (f"<{secret}>", "unset:yes")
+    if len(secret) > 4:
+        assert secret not in plans.to_json(plan)
+        assert secret not in command_lines()
+    await world.launcher.stop(plan, kill=True)
+    await ended(world.launcher, plan)
+    await world.launcher.discard(plan)
+
+
+def command_lines() -> str:
+    """All that process lists show now."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(file.read_bytes().decode("utf-8", "replace").replace("\0", " "))
+    return "\n".join(found)

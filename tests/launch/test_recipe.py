@@ -73,6 +73,14 @@ def test_good() -> None:
         ("version", "", "version.version", "it is required"),
         ("command", [], "version.command", "give a command, a container or a fake"),
         ("command.0", "", "version.command[0]", "name the program"),
+        (
+            "environment",
+            {"NVDA_KIT_ARGS": "{token}"},
+            "version.environment['NVDA_KIT_ARGS']",
+            "a part of a command line",
+        ),
+        ("environment", {"PWD": "{token}"}, "version.environment['PWD']", "a shell's own variable"),
+        ("environment", {"LD_PRELOAD": "{token}"}, "version.environment['LD_PRELOAD']", "lets a session choose it"),
         ("stage_delivery", {"method": "HTTP"}, "version.stage_delivery.path", "HTTP needs the path"),
         ("stage_delivery", {"method": "HTTP", "path": "open"}, "version.stage_delivery.path", "start it with '/'"),
         (
@@ -90,7 +98,6 @@ def test_good() -> None:
         ("command", ["bash", "-ec", "run {usd_stage_uri}"], "version.command[2]", "where a program may be read"),
         ("command.2", "a" * 9000, "version.command[2]", "9000 characters long"),
         ("command", ["a"] * 600, "version.command", "600 tokens"),
-        ("environment", {"A": "{token}"}, "version.environment['A']", "which is a secret"),
         ("environment", {"A B": "x"}, "version.environment['A B']", "not the name of a variable"),
         ("environment", {"FOOTLIGHTS_X": "x"}, "version.environment['FOOTLIGHTS_X']", "Footlights' own"),
         ("working_directory", "srv", "version.working_directory", "not an absolute path"),
@@ -172,3 +179,8 @@ def test_a_stage_that_no_command_takes() -> None:
         validate(Version(version="1.0.0", command=["a", "{{usd_stage_uri}}"], stage_delivery=by_command))
 
     assert refused.value.field == "version.stage_delivery.method"
+
+
+def test_a_secret_in_the_environment() -> None:
+    """It needs no value: its variable is then not set."""
+    validate(changed("environment", {"OMNI_PASS": "{token}", "URL": "https://me:{token}@host/{quality}"}))

@@ -158,6 +158,19 @@ def test_a_unit_is_limited(root: Path) -> None:
     assert "CPUQuotaPerSecUSec" not in default
 
 
+def test_a_secret_is_in_no_property(root: Path) -> None:
+    """Properties are read by anybody: a variable that holds a secret comes by a credential, and a shell sets it."""
+    plan = replace(make_plan(version("/bin/echo", "a"), root), secret_environment=(("OMNI_PASS", "{omni_pass}"),))
+
+    found = properties(plan)
+
+    [[_, argv, _]] = found["ExecStartEx"]
+    assert argv[-7:-4] == ["/bin/sh", "-c", argv[-5]]
+    assert argv[-4:] == ["sh", f"/run/credentials/{unit.service_name(plan)}/environment", "/bin/echo", "a"]
+    assert ("environment", str(plan.directory / "environment")) in found["LoadCredential"]
+    assert "OMNI_PASS" not in str(found)
+
+
 def test_a_unit_runs_what_the_plan_says(root: Path) -> None:
     """Arguments are passed as they are; the secrets by a credential of systemd, never in the environment."""
     plan = make_plan(version("/bin/echo", "$HOME", "%n", "a b"), root, grace_s=2.5)

@@ -353,6 +353,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The session has no viewer with this id. List its viewers; a grant that was not used yet is none."""
     VIEWER_DISCONNECTED: _ErrorReason.ValueType  # 152
     """The viewer was disconnected, and its grant is refused since. Ask for another grant, if you may."""
+    AGENT_TOO_OLD: _ErrorReason.ValueType  # 173
+    """The agent of the session's node is of an earlier release and does not know something that the version needs. Upgrade
+    agents before versions and profiles use what is new.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The name of the value is the `reason` of the `google.rpc.ErrorInfo` (domain `footlights.dev`) that
@@ -689,6 +693,10 @@ VIEWER_NOT_FOUND: ErrorReason.ValueType  # 151
 """The session has no viewer with this id. List its viewers; a grant that was not used yet is none."""
 VIEWER_DISCONNECTED: ErrorReason.ValueType  # 152
 """The viewer was disconnected, and its grant is refused since. Ask for another grant, if you may."""
+AGENT_TOO_OLD: ErrorReason.ValueType  # 173
+"""The agent of the session's node is of an earlier release and does not know something that the version needs. Upgrade
+agents before versions and profiles use what is new.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

@@ -71,7 +71,7 @@ class LaunchPlan:
     ports: Ports
     argv: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]
-    """The whole environment of the application, sorted by name: nothing is inherited."""
+    """The environment of the application, sorted by name: nothing is inherited."""
     working_directory: str
     """Empty: the launch's own home directory."""
     stop_grace_s: float
@@ -83,6 +83,8 @@ class LaunchPlan:
     """The container's mounts, rendered: ``SOURCE:TARGET[:ro]``."""
     cdi_device: str = ""
     """The device's name for container engines, such as ``nvidia.com/gpu=GPU-…``; empty where it needs none."""
+    secret_environment: tuple[tuple[str, str], ...] = ()
+    """The variables that hold secrets, as templates over their names (``plan.secret_variables``)."""
     own_network: bool = False
     """Whether it has a network of its own: what listens on its ports on the node is not the application."""
 
@@ -160,7 +162,8 @@ class Launcher(Protocol):
     async def start(self, plan: LaunchPlan, secrets: bytes) -> None:
         """Start the application; returns when its process runs. A second call starts nothing. Raises LaunchError.
 
-        ``secrets``: a JSON object for the session file, may be empty; never written elsewhere.
+        ``secrets``: a JSON object for the session file, may be empty. What the plan's ``secret_environment`` names of
+        it is in the environment as well. Nothing of it is on a command line.
         """
 
     async def status(self, plan: LaunchPlan) -> Status:

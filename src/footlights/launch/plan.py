@@ -56,7 +56,7 @@ def render(
         values = _values(assignment, version, ports, public_address, device.index)
         argv = tuple(parse(token).render_token(values) for token in version.command)
         mounts = tuple(_mount(mount, values) for mount in mounts_of(version.container))
-        own = {name: parse(text).render(values) for name, text in version.environment.items()}
+        own, secret = _environment(version, values)
     except (TemplateError, InvalidArgument) as error:
         raise LaunchError("BAD_RECIPE", str(error)) from None
     own_files = traits_of(version).own_files
@@ -83,6 +83,7 @@ def render(
         ports=ports,
         argv=argv,
         environment=tuple(sorted(environment.items())),
+        secret_environment=tuple(sorted(secret.items())),
         working_directory=version.working_directory,
         stop_grace_s=(seconds(grace) if assignment.limits.HasField("stop_grace_period") else DEFAULT_STOP_GRACE_S),
         directory=directory,
@@ -91,6 +92,23 @@ def render(
         cdi_device=f"{device.cdi_class}={assignment.device_uuid}" if device.cdi_class else "",
         own_network=own_network,
     )
+
+
+def secret_variables(plan: LaunchPlan, session_file: bytes) -> dict[str, str]:
+    """Return the variables of a launch's environment that hold secrets; one whose secrets have no value is left out.
+
+    ``session_file`` is what the session file is to hold. Raises LaunchError ``BAD_RECIPE``.
+    """
+    if not plan.secret_environment:
+        return {}
+    known = {name: value for name, value in _secrets(session_file).items() if isinstance(value, str | int | float)}
+    values = {name: as_text(value) for name, value in known.items()}
+    try:
+        templates = {name: parse(text) for name, text in plan.secret_environment}
+        return {name: each.render(values) for name, each in templates.items() if each.names <= set(values)}
+    except TemplateError:
+        # Without its words, which have the value.
+        raise LaunchError("BAD_RECIPE", "a secret for the environment holds a NUL or a line break.") from None
 
 
 def resolve_command(command: str, path: str) -> str:
@@ -136,10 +154,25 @@ def from_json(text: str) -> LaunchPlan:
             directory=Path(value["directory"]),
             version=json_format.ParseDict(value["version"], Version(), ignore_unknown_fields=True),
             mounts=tuple(value.get("mounts", ())),
+            secret_environment=tuple((name, text) for name, text in value.get("secret_environment", ())),
         )
         return LaunchPlan(**value)
     except (KeyError, TypeError, ValueError, json_format.ParseError) as error:
         raise ValueError(f"not a plan: {type(error).__name__}: {error}") from error
+
+
+def _environment(version: Version, values: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the variables that a version sets; those with secrets apart, as templates over the secrets."""
+    secret = {argument.name for argument in version.arguments if argument.secret}
+    plain: dict[str, str] = {}
+    sealed: dict[str, str] = {}
+    for name, text in version.environment.items():
+        template = parse(text)
+        if template.names & secret:
+            sealed[name] = template.render_except(secret, values)
+        else:
+            plain[name] = template.render(values)
+    return plain, sealed
 
 
 def _values(

@@ -23,7 +23,11 @@ REDIRECT: Final = "redirect"
 """The agent dials the addresses that it is told."""
 SECRETS_ONCE: Final = "secrets_once"
 """The agent keeps the secrets of a launch that it has not started, whatever is assigned later."""
-FEATURES: Final = (PARTS, RECIPES, GOODBYE, REDIRECT, SECRETS_ONCE)
+SECRET_VARIABLES: Final = "secret_variables"  # noqa: S105  # the name of a feature
+"""The agent puts secrets into the environment of an application whose version says so."""
+STAGE_BY_HTTP: Final = "stage_by_http"
+"""The agent sends the stage to an application whose version says so."""
+FEATURES: Final = (PARTS, RECIPES, GOODBYE, REDIRECT, SECRETS_ONCE, SECRET_VARIABLES, STAGE_BY_HTTP)
 
 _SETS: Final[dict[frozenset[str], frozenset[str]]] = {}
 

@@ -190,3 +190,25 @@ async def test_a_lost_signal_costs_one_comparison(plane: Control) -> None:
 
     told = await agent.until("assignment")
     assert told.limits.idle_timeout.seconds == 77
+
+
+@pytest.mark.parametrize("given", [{}, {"password": "hush"}], ids=["without", "with"])
+@pytest.mark.parametrize("former", [False, True], ids=["of this release", "of the release before"])
+async def test_an_agent_that_cannot_carry_a_version_out_is_not_sent_it(
+    plane: Control, former: bool, given: dict[str, str]
+) -> None:
+    """One of the release before puts no secret into an environment: the session ends, and says what to upgrade."""
+    agent = await plane.agent(former=former)
+    secret = [Argument(name="password", type=Argument.STRING, secret=True)]
+    await plane.apply(version("2.0.0", arguments=secret, environment={"OMNI_PASS": "{password}"}), releases={})
+
+    made = await plane.create(application_version="2.0.0", application_arguments=given)
+    await plane.place()
+
+    if not former:
+        assert (await agent.assignment(made.session_id)).version.environment == {"OMNI_PASS": "{password}"}
+        return
+    await _lost(agent, made.session_id)
+    ended = await plane.get(made.session_id)
+    assert ended.state == State.FAILED
+    assert "its node's agent is of an earlier release, and does not know secret_variables" in ended.status_message

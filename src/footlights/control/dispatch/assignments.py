@@ -12,6 +12,7 @@ from footlights.agent.v1 import agent_pb2
 from footlights.auth import launch_secrets
 from footlights.control import stored
 from footlights.launch.container.recipe import mounts_of
+from footlights.launch.recipe.arguments import secrets_in_environment
 from footlights.launch.recipe.limits import time_limits
 from footlights.lifecycle import EndReason, TimeLimits
 from footlights.protocol import bounds, counterparts, handshake, times
@@ -19,6 +20,7 @@ from footlights.store import Transaction, applications
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
 from footlights.store.sessions.derivation import SessionStates
+from footlights.v1 import application_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from footlights.control.dispatch.link import AgentLink, Fingerprint
     from footlights.store.launches.launch_rows import RunningLaunch
     from footlights.store.schema import LaunchRow, SessionRow
-    from footlights.v1 import application_pb2
 
 DRAIN = "DRAIN"
 """The reason of the notice that a drain will end a session."""
@@ -85,6 +86,8 @@ class Recipe:
     carried: agent_pb2.CarriedRecipe
     declared: frozenset[str]
     """The arguments that are no secrets."""
+    needed: frozenset[str] = frozenset()
+    """The features that an agent must have to carry it out."""
 
     @classmethod
     def of(cls, version: application_pb2.Version) -> Recipe:
@@ -97,7 +100,25 @@ class Recipe:
         return cls(
             agent_pb2.CarriedRecipe(digest=counterparts.digest(recipe), recipe=recipe),
             frozenset(argument.name for argument in version.arguments if not argument.secret),
+            _needed(version),
         )
+
+    def check(self, features: frozenset[str]) -> None:
+        """Check that an agent can carry it out. Raises FailedPrecondition for one of the release before."""
+        if lacking := sorted(self.needed - features):
+            raise errors.FailedPrecondition(
+                f"its node's agent is of an earlier release, and does not know {', '.join(lacking)}. Upgrade it, and "
+                "create the session again.",
+                reason=errors.Reason.AGENT_TOO_OLD,
+                metadata={"features": ", ".join(lacking)},
+            )
+
+
+def _needed(version: application_pb2.Version) -> frozenset[str]:
+    needed = {handshake.SECRET_VARIABLES} if secrets_in_environment(version) else set()
+    if version.stage_delivery.method == application_pb2.StageDelivery.HTTP:
+        needed.add(handshake.STAGE_BY_HTTP)
+    return frozenset(needed)
 
 
 def fingerprints(running: Sequence[RunningLaunch]) -> dict[str, dict[str, Fingerprint]]:
@@ -134,6 +155,8 @@ def of_launches(
             if launch.desired != "STOPPED":
                 key = (session.application, session.application_version)
                 recipe = recipes[key] = recipes.get(key) or Recipe.of(_version(tx, *key))
+                if launch.state == "ASSIGNED":
+                    recipe.check(wanted[launch.launch_id].features)
             secrets = _secrets(launch, session, wanted[launch.launch_id], box)
             assignment = of_launch(launch, session, recipe, box, secrets=secrets)
             if secrets and handshake.SECRETS_ONCE not in wanted[launch.launch_id].features:

@@ -135,7 +135,7 @@ class AssignmentSender:
         reading was under way, the agent may be told once more: that says nothing new.
         """
         link = self._links.get(launch.node)
-        if link is None or link.state is not LinkState.LIVE or session.secrets:
+        if link is None or link.state is not LinkState.LIVE or session.secrets or recipe.needed - link.features:
             return False
         with self._supervisor.isolated(LOOP, node=launch.node, launch_id=launch.launch_id):
             assignment = assignments.of_launch(launch, session, recipe, self._box)

@@ -191,7 +191,7 @@ def container_config(spec: ContainerSpec) -> dict[str, object]:
     return {
         "Image": spec.image,
         "Cmd": list(spec.command) or None,
-        "Env": [f"{name}={value}" for name, value in spec.environment],
+        "Env": [f"{name}={value}" for name, value in (*spec.environment, *spec.secret_environment)],
         "User": spec.user,
         "WorkingDir": spec.working_directory,
         "Labels": dict(spec.labels),

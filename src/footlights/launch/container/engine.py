@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ class ContainerSpec:
     """How many it may use at most; 0: all."""
     tasks: int
     """The number of processes and threads."""
+    secret_environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """More of its environment, which no command line may have."""
 
 
 @dataclass(frozen=True, slots=True)

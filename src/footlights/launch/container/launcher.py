@@ -15,6 +15,7 @@ import contextlib
 import os
 import posixpath
 import signal
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
@@ -33,7 +34,7 @@ from footlights.launch.container.engine import (
 from footlights.launch.container.engines import ContainerEngines
 from footlights.launch.launcher import PORTS_OF_A_LAUNCH, SESSION_FILE, LaunchError, LaunchPlan, LogPart, Phase, Status
 from footlights.launch.launchers import CONTAINER
-from footlights.launch.plan import OWN_FILES_SESSION_FILE
+from footlights.launch.plan import OWN_FILES_SESSION_FILE, secret_variables
 from footlights.launch.probes import loopback
 from footlights.launch.process.launcher import CLUSTER_MARK, LAUNCH_MARK, own_directory
 from footlights.linux import files, procfs
@@ -107,6 +108,7 @@ class ContainerLauncher:
         name, created = _name(plan.launch_id), False
         self._rules.check_image(plan.version.container.image)
         mounts, own = await asyncio.to_thread(self._rules.mounts, plan.mounts)
+        variables = secret_variables(plan, secrets)
         await self._current()
         engine = await self._engine_of(plan)
         try:
@@ -121,7 +123,8 @@ class ContainerLauncher:
             if self._caches is not None:
                 kept = await asyncio.to_thread(self._caches.shown, plan.version)
                 mounts = (*mounts, *_cache_mounts(plan, kept, mounts))
-            await engine.create(_spec(plan, self._rules, user=user, mounts=mounts, directories=directories))
+            spec = _spec(plan, self._rules, user=user, mounts=mounts, directories=directories)
+            await engine.create(replace(spec, secret_environment=tuple(variables.items())))
             await engine.start(name)
         except EngineError as error:
             if created:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 CALL_TIMEOUT_S = 60.0
 LOG_BYTES = "8mb"
 _IPV6 = Path("/proc/sys/net/ipv6")
+_SECRET = "-secret-"  # noqa: S105  # a part of its name
+"""After a container's name, before the number of a secret of it."""
 _ABSENT = ("no such container", "no container with name or id")
 
 
@@ -39,6 +41,8 @@ class PodmanEngine:
 
     def __init__(self, *, program: str = "podman") -> None:
         self._program = program
+        self._secrets: dict[str, list[str]] = {}
+        """The secrets that podman keeps for a container until it is started, by its name."""
         self.user_namespace = False
 
     async def ping(self) -> None:
@@ -79,11 +83,18 @@ class PodmanEngine:
         network = "host"
         if spec.network is not None:
             network = "" if self.user_namespace else await self._make_network(spec.name, spec.network.own)
-        await self._must(*create_arguments(spec, network))
+        secrets = [f"{spec.name}{_SECRET}{number}" for number in range(len(spec.secret_environment))]
+        self._secrets[spec.name] = secrets
+        for secret, (_, value) in zip(secrets, spec.secret_environment, strict=True):
+            await self._run("secret", "rm", secret)  # of an attempt that was cut off
+            await self._must("secret", "create", secret, "-", given=value.encode("utf-8", "surrogateescape"))
+        await self._must(*create_arguments(spec, network, secrets))
 
     async def start(self, name: str) -> None:
-        """Run ``podman start``."""
+        """Run ``podman start``; from then on its variables are its own, and podman keeps none of their secrets."""
         await self._must("start", name)
+        if secrets := self._secrets.pop(name, None):
+            await self._run("secret", "rm", *secrets)
 
     async def inspect(self, name: str) -> ContainerState | None:
         """Run ``podman container inspect``."""
@@ -122,6 +133,10 @@ class PodmanEngine:
         """Run ``podman rm --force``."""
         code, _, complaint = await self._run("rm", "--force", "--ignore", "--volumes", "--time", "0", name)
         _check(code == 0 or _is_absent(complaint), complaint)
+        self._secrets.pop(name, None)
+        listed = await self._must("secret", "ls", "--noheading", "--format", "{{.Name}}")
+        if secrets := [each for each in listed.split() if each.startswith(f"{name}{_SECRET}")]:
+            await self._run("secret", "rm", *secrets)
         if not self.user_namespace:
             code, _, complaint = await self._run("network", "rm", "--force", name)
             _check(code == 0 or "not found" in complaint, complaint)
@@ -143,18 +158,23 @@ class PodmanEngine:
         _check(code == 0 or "already exists" in complaint, complaint)
         return name
 
-    async def _must(self, *arguments: str, timeout_s: float | None = CALL_TIMEOUT_S) -> str:
-        code, said, complaint = await self._run(*arguments, timeout_s=timeout_s)
+    async def _must(self, *arguments: str, timeout_s: float | None = CALL_TIMEOUT_S, given: bytes | None = None) -> str:
+        code, said, complaint = await self._run(*arguments, timeout_s=timeout_s, given=given)
         _check(code == 0, complaint or f"podman {arguments[0]} ended with status {code}")
         return said
 
-    async def _run(self, *arguments: str, timeout_s: float | None = CALL_TIMEOUT_S) -> tuple[int, str, str]:
-        """Run the command; returns its status and its two outputs. EngineError with status 0 where it cannot be."""
+    async def _run(
+        self, *arguments: str, timeout_s: float | None = CALL_TIMEOUT_S, given: bytes | None = None
+    ) -> tuple[int, str, str]:
+        """Run the command; returns its status and its two outputs. EngineError with status 0 where it cannot be.
+
+        ``given`` is what it reads.
+        """
         try:
             process = await asyncio.create_subprocess_exec(
                 self._program,
                 *arguments,
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=asyncio.subprocess.DEVNULL if given is None else asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
             )
@@ -162,7 +182,7 @@ class PodmanEngine:
             raise EngineError(f"{self._program}: {error.strerror}") from None
         try:
             async with asyncio.timeout(timeout_s):
-                said, complaint = await process.communicate()
+                said, complaint = await process.communicate(given)
         except TimeoutError:
             raise EngineError(f"podman {arguments[0]} did not end within {timeout_s:g} s") from None
         finally:
@@ -174,8 +194,11 @@ class PodmanEngine:
         return process.returncode, said.decode("utf-8", "replace"), complaint.decode("utf-8", "replace").strip()
 
 
-def create_arguments(spec: ContainerSpec, network: str) -> list[str]:
-    """Write the command line of ``podman create``; ``network`` is empty for podman's own without root."""
+def create_arguments(spec: ContainerSpec, network: str, secrets: Sequence[str] = ()) -> list[str]:
+    """Write the command line of ``podman create``; ``network`` is empty for podman's own without root.
+
+    ``secrets`` are the names by which podman knows the values of the spec's secret environment, one for each.
+    """
     arguments = [
         "create",
         *("--name", spec.name),
@@ -200,6 +223,9 @@ def create_arguments(spec: ContainerSpec, network: str) -> list[str]:
         arguments += ["--label", f"{name}={value}"]
     for name, value in spec.environment:
         arguments += ["--env", f"{name}={value}"]
+    for secret, (name, _) in zip(secrets, spec.secret_environment, strict=True):
+        # By podman's own environment it would be read from there by podman as well, which is root.
+        arguments += ["--secret", f"{secret},type=env,target={name}"]
     for mount in spec.mounts:
         arguments += ["--volume", mount]
     for directory in spec.directories:

@@ -18,10 +18,13 @@ from typing import TYPE_CHECKING
 import footlights
 from footlights.launch import session_state
 from footlights.launch.launcher import SESSION_FILE, LaunchError, LaunchPlan, LogPart, Phase, Status, node_error
+from footlights.launch.plan import secret_variables
 from footlights.launch.process import output, shim
 from footlights.linux import cgroups, files, landlock, procfs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from footlights.launch.caches import CacheStore
 
 CLUSTER_MARK, LAUNCH_MARK = "FOOTLIGHTS_CLUSTER_ID", "FOOTLIGHTS_LAUNCH_ID"
@@ -86,7 +89,8 @@ class ProcessLauncher:
         if (directory / shim.STATE).exists() or (directory / shim.EXIT).exists():
             return
         await self.prepare(plan)
-        await asyncio.to_thread(self._write_order, plan, directory, secrets)
+        variables = secret_variables(plan, secrets)
+        await asyncio.to_thread(self._write_order, plan, directory, secrets, variables)
         starter = await asyncio.create_subprocess_exec(
             *(sys.executable, "-S", "-P", "-m", shim.__name__, str(directory)),
             stdin=asyncio.subprocess.DEVNULL,
@@ -141,7 +145,7 @@ class ProcessLauncher:
     async def close(self) -> None:
         """Nothing is held."""
 
-    def _write_order(self, plan: LaunchPlan, directory: Path, secrets: bytes) -> None:
+    def _write_order(self, plan: LaunchPlan, directory: Path, secrets: bytes, variables: Mapping[str, str]) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         session_state.make(directory)
         home = directory / session_state.HOME
@@ -155,7 +159,7 @@ class ProcessLauncher:
             directory / shim.ORDER,
             {
                 "argv": [command, *plan.argv[1:]],
-                "environment": dict(plan.environment),
+                "environment": {**dict(plan.environment), **variables},
                 "working_directory": plan.working_directory or str(directory / session_state.HOME),
                 "stop_grace_s": plan.stop_grace_s,
                 "segment_bytes": self._segment_bytes,

@@ -12,6 +12,7 @@ from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 
 from footlights.errors import InvalidArgument, Reason, Violations
+from footlights.launch.recipe.template import parse
 from footlights.protocol.bounds import bound
 from footlights.v1.application_pb2 import Argument, Version
 
@@ -25,6 +26,8 @@ MAX_ARGUMENT_BYTES = 128 << 10
 """Of all plain values together: they are in every list of sessions."""
 MAX_SECRETS_BYTES = bound("Assignment", "secrets").size
 """Of all secrets together, as JSON: a node is sent them in one message."""
+MAX_VARIABLE_BYTES = 16 << 10
+"""Of a secret in the environment: all variables and the command line together have 2 MiB at most, of the kernel's."""
 MAX_INTEGER = 2**53 - 1
 """The greatest whole number that a JSON number keeps exactly."""
 
@@ -54,6 +57,7 @@ def convert_arguments(
                 )
     values: dict[str, Scalar] = {}
     secrets: dict[str, object] = {}
+    variables = secrets_in_environment(version)
     for name, argument in declared.items():
         value = given.get(name)
         if value is None and argument.HasField("default_value"):
@@ -61,6 +65,8 @@ def convert_arguments(
         with violations:
             if value is not None:
                 converted = convert_value(argument, value, field=f"{FIELD}.{name}")
+                if name in variables:
+                    _check_variable(converted, f"{FIELD}.{name}")
                 (secrets if argument.secret else values)[name] = converted
             elif argument.required:
                 text = "it is required and has no default: give it."
@@ -82,6 +88,30 @@ def convert_arguments(
             raise InvalidArgument(FIELD, text, reason=Reason.ARGUMENT_INVALID)
     violations.refuse()
     return values, secrets
+
+
+def secrets_in_environment(version: Version) -> frozenset[str]:
+    """Return the names of the secrets that a version's environment has."""
+    secret = {argument.name for argument in version.arguments if argument.secret}
+    return (
+        frozenset(name for text in version.environment.values() for name in parse(text).names & secret)
+        if secret
+        else frozenset()
+    )
+
+
+def _check_variable(value: Scalar, field: str) -> None:
+    """Check that a secret may stand in a variable of the environment. Raises InvalidArgument, without it."""
+    text = as_text(value)
+    size = len(text.encode("utf-8", "surrogateescape"))
+    problem = ""
+    if re.search(r"[\0\r\n]", text):
+        problem = "holds a NUL or a line break: remove it"
+    elif size > MAX_VARIABLE_BYTES:
+        problem = f"is {size} bytes: at most {MAX_VARIABLE_BYTES} are allowed"
+    if problem:
+        whole = f"the value (a secret), which is for a variable of the environment, {problem}."
+        raise InvalidArgument(field, whole, reason=Reason.ARGUMENT_INVALID)
 
 
 def convert_value(argument: Argument, value: object, *, field: str) -> Scalar:

@@ -41,12 +41,16 @@ def validate(arguments: Sequence[Argument]) -> None:
     violations.refuse()
 
 
-def usable_in_template(argument: Argument, field: str) -> None:
-    """Check that a command or environment may hold the argument's value. Raises InvalidArgument."""
+def usable_in_template(argument: Argument, field: str, *, environment: bool) -> None:
+    """Check that a command, or a variable of the environment, may hold the argument's value. Raises InvalidArgument."""
     name = argument.name
+    if argument.secret and not environment:
+        text = (
+            f"it uses {{{name}}}, which is a secret: process lists show commands. Use it in the environment, or read "
+        )
+        raise refuse(field, f"{text}it from the file that FOOTLIGHTS_SESSION_FILE names.")
     if argument.secret:
-        text = f"it uses {{{name}}}, which is a secret: process lists show commands and environments. "
-        raise refuse(field, f"{text}The application finds it in the file that FOOTLIGHTS_SESSION_FILE names.")
+        return  # without a value, its variable is not set
     if not argument.required and not argument.HasField("default_value"):
         text = f"it uses {{{name}}}, which may be without a value: give it a default_value or make it required."
         raise refuse(field, text)

@@ -49,6 +49,12 @@ _LOADED = re.compile(
 )
 
 
+_SHOWN = re.compile(r"\w*(ARGS|ARGUMENTS|ARGV|OPTS|OPTIONS|FLAGS|CMD|COMMAND)", re.IGNORECASE)
+"""Variables whose text programs put on a command line."""
+_SHELLS_OWN = re.compile(r"_|PWD|OLDPWD|PPID|E?UID|GROUPS|OPTIND|OPTARG|SHLVL|LINENO|RANDOM|SECONDS|MAIL\w*|HISTCMD")
+"""Variables that a shell sets itself, or takes numbers in: a unit's is set by one."""
+
+
 def check_command(version: Version) -> None:
     """Check every token of the command. Raises InvalidArgument for the first that is refused."""
     chosen, free = _chosen(version), _free(version)
@@ -72,6 +78,11 @@ def check_command(version: Version) -> None:
 def check_variable(version: Version, field: str, name: str, text: str) -> None:
     """Check one variable of the environment. Raises InvalidArgument."""
     template, chosen = parse(text), _chosen(version)
+    if template.names & {argument.name for argument in version.arguments if argument.secret}:
+        if _SHOWN.fullmatch(name):
+            raise refuse(field, f"{name} becomes a part of a command line, which process lists show: no secret.")
+        if _SHELLS_OWN.fullmatch(name):
+            raise refuse(field, f"{name} is a shell's own variable, and can hold no secret: choose another name.")
     if template.names & chosen and _LOADED.fullmatch(name):
         problem = (
             f"{name} says what is loaded or run, and {{{min(template.names & chosen)}}} lets a session choose it: "

@@ -79,7 +79,7 @@ def _command(version: Version) -> None:
     if len(version.command) > MAX_TOKENS:
         raise refuse("version.command", f"it has {len(version.command)} tokens: at most {MAX_TOKENS} are allowed.")
     for number, token in enumerate(version.command):
-        _template(version, f"version.command[{number}]", token)
+        _template(version, f"version.command[{number}]", token, environment=False)
     if version.command:
         first = version.command[0]
         if not first:
@@ -97,19 +97,19 @@ def _environment(version: Version) -> None:
             raise refuse(field, f"{name!r} is not the name of a variable: write letters, digits and '_'.")
         if name.startswith(RESERVED_PREFIX):
             raise refuse(field, f"{name!r} is Footlights' own: choose a name that does not begin with FOOTLIGHTS_.")
-        _template(version, field, text)
+        _template(version, field, text, environment=True)
         program_text.check_variable(version, field, name, text)
 
 
-def _template(version: Version, field: str, text: str) -> None:
+def _template(version: Version, field: str, text: str, *, environment: bool) -> None:
     if len(text) > MAX_TOKEN_CHARACTERS:
         raise refuse(field, f"it is {len(text)} characters long: at most {MAX_TOKEN_CHARACTERS} are allowed.")
     declared = {argument.name: argument for argument in version.arguments}
     try:
         names = parse(text).names
         for name in sorted(names & set(declared)):
-            declarations.usable_in_template(declared[name], field)
-        parse(text, [*BUILT_IN, *(name for name, argument in declared.items() if not argument.secret)])
+            declarations.usable_in_template(declared[name], field, environment=environment)
+        parse(text, [*BUILT_IN, *declared])
     except TemplateError as error:
         raise refuse(field, str(error)) from None
 

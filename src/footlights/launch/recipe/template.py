@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 BUILT_IN = (
     "session_id",
@@ -53,6 +53,17 @@ class Template:
     def render(self, values: Mapping[str, str]) -> str:
         """Replace every placeholder. Raises TemplateError."""
         return "".join(part if isinstance(part, str) else _value(part.name, values) for part in self.parts)
+
+    def render_except(self, names: Collection[str], values: Mapping[str, str]) -> str:
+        """Replace the placeholders that are not in ``names``; return a template over those. Raises TemplateError."""
+        return "".join(
+            _escaped(part)
+            if isinstance(part, str)
+            else f"{{{part.name}}}"
+            if part.name in names
+            else _escaped(_value(part.name, values))
+            for part in self.parts
+        )
 
     def render_token(self, values: Mapping[str, str]) -> str:
         """Replace every placeholder in one token of a command. Raises TemplateError.
@@ -104,6 +115,10 @@ def _part(token: re.Match[str], text: str, known: frozenset[str] | None) -> str 
     if known is not None and name not in known:
         raise TemplateError(f"{text!r} uses the unknown placeholder {{{name}}}: {_listed(known)}.")
     return Placeholder(name)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
 
 
 def _value(name: str, values: Mapping[str, str]) -> str:

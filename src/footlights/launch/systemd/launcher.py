@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from footlights.launch import writable
 from footlights.launch.launcher import SESSION_FILE, LaunchError, LaunchPlan, LogPart, Phase, Status, node_error
-from footlights.launch.plan import resolve_command
+from footlights.launch.plan import resolve_command, secret_variables
 from footlights.launch.process.launcher import own_directory
 from footlights.launch.recipe.stages import parse_root, parse_stage
 from footlights.launch.systemd import devices, exits, support, unit
@@ -22,7 +22,7 @@ from footlights.launch.systemd.manager import SystemdError
 from footlights.linux import files, procfs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from footlights.launch.caches import CacheStore
     from footlights.launch.systemd.manager import UnitManager
@@ -82,8 +82,9 @@ class SystemdLauncher:
         if (directory / STARTED).exists() or exits.read(directory / unit.EXIT) is not None:
             return
         argv, view = await asyncio.to_thread(self._view, plan)
+        variables = secret_variables(plan, secrets)
         try:
-            await asyncio.to_thread(_write_files, directory, secrets, view)
+            await asyncio.to_thread(_write_files, directory, secrets, variables, view)
         except OSError as error:
             raise node_error(error.errno, f"{error}.") or LaunchError("START_FAILED", f"{error}.") from None
         try:
@@ -264,9 +265,11 @@ def _has_group(name: str) -> bool:
     return True
 
 
-def _write_files(directory: Path, secrets: bytes, view: unit.UnitView) -> None:
+def _write_files(directory: Path, secrets: bytes, variables: Mapping[str, str], view: unit.UnitView) -> None:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     files.replace_file(directory / SESSION_FILE, secrets or b"{}")
+    lines = "".join(f"{name}={value}\n" for name, value in variables.items())
+    files.replace_file(directory / unit.VARIABLES, lines.encode("utf-8", "surrogateescape"))
     exits.reserve(directory / unit.EXIT)
     _make_root(directory / unit.ROOT, view)
 
@@ -292,7 +295,7 @@ def _make_root(root: Path, view: unit.UnitView) -> None:
 
 def _forget(directory: Path) -> str:
     """Remove a launch's files; return why one is left, empty where none is."""
-    for name in (SESSION_FILE, unit.EXIT, STARTED):
+    for name in (SESSION_FILE, unit.VARIABLES, unit.EXIT, STARTED):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             (directory / name).unlink()
     try:

@@ -36,6 +36,8 @@ HOME: Final = SYSTEMD.home
 SLICE: Final = "footlights.slice"
 JOURNAL: Final = "footlights"
 """The namespace of the journal: what sessions write takes no room from the node's own entries."""
+VARIABLES: Final = "environment"
+"""The file of the variables that hold secrets, ``NAME=VALUE`` in each line: a unit's properties are read by anybody."""
 EXIT: Final = "exit"
 """The file of a launch's directory that says how the application ended; blanks until then."""
 ROOT: Final = "root"
@@ -81,6 +83,8 @@ _ENVIRONMENT: Final = {
 _INSIDE_EXIT: Final = "/run/footlights/exit"
 _LAUNCH_ID: Final = re.compile(r"[A-Za-z0-9-]{1,80}")
 _RECORD_EXIT: Final = f'echo "$SERVICE_RESULT ${{EXIT_CODE:--}} ${{EXIT_STATUS:--}}" 1<>{_INSIDE_EXIT}'
+_TAKE_VARIABLES: Final = 'while IFS= read -r each; do export "$each"; done < "$1" && shift && exec "$@"'
+"""A shell sets what each line says, without reading it as anything else, and becomes the application."""
 _ALWAYS_DENIED: Final = ("127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10")
 _RECURSIVE: Final = 0x4000  # MS_REC
 _ALL_PORTS: Final = (0, 0, 0, 0)
@@ -165,6 +169,10 @@ def _service(plan: LaunchPlan, argv: Sequence[str], view: UnitView, mount: str) 
     # All commands of a unit have its environment, also root's. What a version sets is the application's alone: env(1),
     # which becomes the application, is given it.
     variables = [f"{name}={value}" for name, value in environment_of(plan).items() if _ENVIRONMENT.get(name) != value]
+    credentials = [(SESSION_FILE, str(plan.directory / SESSION_FILE))]
+    if plan.secret_environment:
+        credentials.append((VARIABLES, str(plan.directory / VARIABLES)))
+        argv = ["/bin/sh", "-c", _TAKE_VARIABLES, "sh", f"/run/credentials/{service_name(plan)}/{VARIABLES}", *argv]
     command = [ENV, [ENV, *variables, *(str(token) for token in argv)], ["no-env-expand"]]
     record = ["/bin/sh", ["/bin/sh", "-c", _RECORD_EXIT], ["privileged", "no-env-expand"]]
     return (
@@ -183,7 +191,7 @@ def _service(plan: LaunchPlan, argv: Sequence[str], view: UnitView, mount: str) 
         ("StandardOutput", "s", "journal"),
         ("StandardError", "s", "journal"),
         ("SyslogIdentifier", "s", "footlights-session"),
-        ("LoadCredential", "a(ss)", [(SESSION_FILE, str(plan.directory / SESSION_FILE))]),
+        ("LoadCredential", "a(ss)", credentials),
         ("TimeoutStartUSec", "t", START_TIMEOUT_S * 1_000_000),
         ("TimeoutStopUSec", "t", round(max(plan.stop_grace_s, RECORD_S) * 1_000_000)),
         ("KillMode", "s", "control-group"),
