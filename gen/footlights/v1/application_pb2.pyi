@@ -394,7 +394,7 @@ class Argument(_message.Message):
     """Optional. The maximum length of a text, in characters; default 1024."""
     secret: _builtins.bool
     """Optional. Whether the value is a secret: encrypted at rest, never shown, and passed to the application
-    only in its session file.
+    only in its session file, and in the variables of the environment that name it.
     """
     @_builtins.property
     def default_value(self) -> _struct_pb2.Value:
@@ -966,7 +966,9 @@ class Version(_message.Message):
 
     @_builtins.property
     def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Optional. The environment; may contain templates. The agent's own environment is not passed on."""
+        """Optional. The environment; may contain templates, also of secret arguments: a variable whose secrets have no value is
+        not set. The agent's own environment is not passed on.
+        """
 
     @_builtins.property
     def container(self) -> Global___Container:
