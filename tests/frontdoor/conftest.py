@@ -53,6 +53,8 @@ class Door:
     targets: dict[str, Target] = field(default_factory=dict)
     host: str = ""
     register: Register = field(default_factory=Register)
+    resolved: int = 0
+    """How often a session was looked for."""
     late: bool = False
     """Whether a viewer's end is seen only when its connection is noted."""
 
@@ -74,6 +76,7 @@ class Door:
         return Target(**{**facts, **changes})  # type: ignore[arg-type]  # the names are Target's
 
     async def resolve(self, session_id: str, viewer_id: str = "") -> Target | None:
+        self.resolved += 1
         found = self.targets.get(session_id)
         return found and replace(found, removed=viewer_id in self.register.gone and not self.late)
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Sequence
 
 import httpx2
 import pytest
+from aiohttp import web
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.typing import Subprotocol
 
-from footlights.frontdoor import OpenSessions
-from tests.frontdoor.application import Application, serving
+from footlights.frontdoor import Limits, OpenSessions
+from tests.frontdoor.application import Application, serving, until
 from tests.frontdoor.conftest import Door
 
 SESSION = "01890000-0000-7000-8000-000000000001"
 OTHER = "01890000-0000-7000-8000-000000000002"
+UNKNOWN = "01890000-0000-7000-8000-00000000000f"
 OWNER = "kas"
 
 
@@ -34,18 +37,29 @@ async def door(application: Application, ended: list[str]) -> AsyncIterator[Door
         assert owner == OWNER
         ended.append(session_id)
 
-    door = Door(application)
+    door = Door(application, limits=Limits(room_timeout_s=0.2))
     door.targets[SESSION] = door.target(owner=OWNER)
     door.targets[OTHER] = door.target(owner="ann")
     async with serving(door.app(open_sessions=OpenSessions(OWNER, end))) as door.host:
         yield door
 
 
-def player(door: Door, *protocols: str, path: str = "/sign_in", headers: Sequence[tuple[str, str]] = ()) -> connect:
+def player(
+    door: Door,
+    *protocols: str,
+    path: str = "/sign_in",
+    query: str = "peer_id=peer-0123456789&version=2",
+    headers: Sequence[tuple[str, str]] = (),
+) -> connect:
     """Dial as a browser does: with subprotocols, of which one must be chosen."""
     offered = [Subprotocol(name) for name in protocols] or None
-    url = f"ws://{door.host}{path}?peer_id=peer-0123456789&version=2"
+    url = f"ws://{door.host}{path}?{query}"
     return connect(url, subprotocols=offered, additional_headers=headers, proxy=None)
+
+
+def application_never_asked(door: Door) -> bool:
+    """Say whether nothing has reached the application."""
+    return not door.application.seen
 
 
 async def refused(dialling: connect) -> int:
@@ -79,16 +93,24 @@ async def test_a_token_beside_it_never_reaches_the_application(door: Door, appli
 
 async def test_only_the_sessions_of_that_user_are_open(door: Door) -> None:
     """The id of anybody else's says nothing, not even whether there is one; nor does a name that is no id."""
-    unknown = "01890000-0000-7000-8000-00000000000f"
     statuses = [
         await refused(player(door, f"x-nv-sessionid.{OTHER}")),
         await refused(player(door, path=f"/stream/{OTHER}/sign_in")),
+        await refused(player(door, f"x-nv-sessionid.{UNKNOWN}")),
+        await refused(player(door, path=f"/stream/{UNKNOWN}/sign_in")),
         await refused(player(door, "x-nv-sessionid.x")),
         await refused(player(door)),
     ]
+    async with httpx2.AsyncClient(base_url=f"http://{door.host}") as client:
+        told = [
+            (answer.status_code, answer.text.replace(session_id, "ID"))
+            for session_id in (OTHER, UNKNOWN)
+            for answer in [await client.delete(f"/stream/{session_id}/sign_in")]
+        ]
 
-    assert statuses == [401, 401, 401, 401]
-    assert await refused(player(door, f"x-nv-sessionid.{unknown}")) in (401, 404)
+    assert statuses == [401] * 6
+    assert told[0] == told[1]
+    assert application_never_asked(door)
 
 
 async def test_without_the_policy_ids_open_nothing(application: Application) -> None:
@@ -145,14 +167,116 @@ async def test_a_grant_that_opened_a_session_opens_it_again(door: Door, applicat
 async def test_one_viewer_too_many_is_told_so_in_words(door: Door, application: Application) -> None:
     """By a close that its page can read; Kit itself would say nothing."""
     door.targets[SESSION] = door.target(owner=OWNER, is_full=True, max_viewers=1)
-    async with player(door, SESSION) as socket:
-        with pytest.raises(ConnectionClosedError) as caught:
-            await socket.recv()
-
-    assert caught.value.rcvd is not None
-    assert caught.value.rcvd.code == 3005
-    assert "one viewer at a time, and another one is connected" in caught.value.rcvd.reason
+    assert await told(player(door, SESSION)) == (3005, ALONE)
     assert application.seen == []
+
+
+ALONE = "The application takes one viewer at a time, and another one is connected: wait until somebody leaves."
+
+
+async def told(dialling: connect) -> tuple[int, str]:
+    """Return how a socket is closed that was accepted."""
+    async with dialling as socket:
+        with pytest.raises(ConnectionClosedError) as caught:
+            async with asyncio.timeout(5):
+                await socket.recv()
+    assert caught.value.rcvd is not None
+    return caught.value.rcvd.code, caught.value.rcvd.reason
+
+
+async def test_one_that_the_application_refuses_is_told_so_too(door: Door, application: Application) -> None:
+    """The second of two that come at once is not counted yet, and Kit refuses it with a status that no page sees."""
+
+    async def busy(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=503)
+
+    application.answer = busy
+    assert await refused(player(door, SESSION)) == 502
+    door.targets[SESSION] = door.target(owner=OWNER, max_viewers=1)
+    assert await told(player(door, SESSION)) == (3005, ALONE)
+
+
+async def test_a_page_that_is_loaded_again_waits_for_the_one_before(application: Application) -> None:
+    """Who has left is counted for seconds: that is nobody else."""
+    door = Door(application)
+    door.targets[OTHER] = door.target(is_full=True, max_viewers=1)
+    grant = door.grants.mint(OTHER, "ann", 60, door.now)
+
+    async def leave() -> None:
+        await until(lambda: door.resolved > 1)
+        door.targets[OTHER] = door.target(max_viewers=1)
+
+    async with serving(door.app()) as door.host:
+        leaving = asyncio.create_task(leave())
+        async with player(door, f"Authorization-Bearer.{grant}") as socket:
+            await socket.send("hello")
+            assert await socket.recv() == "hello"
+        await leaving
+
+
+async def test_a_player_that_comes_back_is_the_viewer_that_it_was(door: Door, application: Application) -> None:
+    """It takes the place of its own lost connection, which may live on for minutes; no other player's."""
+    grant = door.grants.mint(OTHER, "ann", 60, door.now)
+    for protocol in (SESSION, f"Authorization-Bearer.{grant}"):
+        async with (
+            player(door, protocol) as first,
+            player(door, protocol, query="peer_id=peer-2") as other,
+            player(door, protocol, query="peer_id=peer-0123456789&version=2&reconnect=1") as again,
+        ):
+            with pytest.raises(ConnectionClosedError):
+                async with asyncio.timeout(5):
+                    await first.recv()
+            for socket in (again, other):
+                await socket.send("hello")
+                assert await socket.recv() == "hello"
+    assert application.seen[2].query == "peer_id=peer-0123456789&version=2&reconnect=1"
+    assert len(door.register.connected) == 3  # two of the open session, and the grant's one
+
+
+async def test_a_request_names_one_session(door: Door, ended: list[str]) -> None:
+    """Two are refused, however they are written; the same one twice is one."""
+    two = f"x-nv-sessionid.{SESSION}, {OTHER}"
+    assert await refused(player(door, *two.split(", "))) == 422
+    async with player(door, f"x-nv-sessionid.{SESSION}", SESSION):
+        pass
+    async with httpx2.AsyncClient(base_url=f"http://{door.host}") as client:
+        statuses = [
+            (await client.request(method, "/sign_in", headers={"sec-websocket-protocol": named})).status_code
+            for named in (two, f"x-nv-sessionid.{OTHER}", f"x-nv-sessionid.{UNKNOWN}", "x", SESSION)
+            for method in ("HEAD", "DELETE")
+        ]
+
+    assert statuses == [422, 422, *[401] * 6, 200, 204]
+    assert ended == [SESSION]
+
+
+@pytest.mark.parametrize(
+    ("protocols", "query", "status"),
+    [
+        ([*(f"p{number}" for number in range(100)), SESSION], "peer_id=a", 101),
+        (["", "", SESSION, ""], "peer_id=a", 101),
+        ([SESSION], "a=#b&peer_id=a&peer_id=b", 101),
+        ([SESSION], "a=%ff%00&a[]={}|^`%22&peer_id=" + "9" * 1000, 101),
+        ([SESSION.replace("0", "\u0660")], "", 400),
+        ([f"x-nv-sessionid.{SESSION.upper()}x"], "", 401),
+        ([SESSION, "Authorization-Bearer.undefined"], "", 401),
+        ([f"x-nv-sessionid.{SESSION}\x00"], "", 400),
+    ],
+)
+async def test_odd_requests_are_served_or_refused(door: Door, protocols: list[str], query: str, status: int) -> None:
+    """And none is an error of ours."""
+    key = base64.b64encode(bytes(16)).decode()
+    head = [f"GET /sign_in?{query} HTTP/1.1", "Host: a", "Upgrade: websocket", "Connection: Upgrade"]
+    head += ["Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key}"]
+    head += [f"Sec-WebSocket-Protocol: {', '.join(protocols)}"]
+    host, _, port = door.host.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write("\r\n".join([*head, "", ""]).encode())
+    async with asyncio.timeout(10):
+        line = await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+    assert int(line.split()[1]) == status
 
 
 async def test_headers_that_a_version_names_are_passed_on(door: Door, application: Application) -> None:

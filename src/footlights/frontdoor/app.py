@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 _PATH: Final = re.compile(
     r"(?P<session>(?:/v1/sessions|/stream)/(?P<session_id>[^/]+))/"
     r"(?:whep(?:/(?P<resource>[^/]+))?|(?P<sign_in>sign_in))"
-    r"|(?P<root>/sign_in)"
+    r"|(?P<root>/{1,2}sign_in)"
 )
-"""With ``root`` a subprotocol or the grant names the session: there NVIDIA's players dial that are given a host."""
+"""With ``root`` a subprotocol or the grant names the session: there NVIDIA's players dial that are given a host, with
+two slashes where they are given the path ``/``, too."""
 
 _EXPOSED: Final = (
     "Location", "Link", "ETag", "Retry-After", "Accept-Post", "Accept-Patch", "WWW-Authenticate", "X-Request-Id",
@@ -172,7 +173,7 @@ class FrontDoor:
 
     def _named(self, given: credential.Credentials) -> str:
         """The session that a request names which does not in its path; empty where it does not at all."""
-        return self._checks.session_of(given.grant) if given.grant else given.session_id
+        return self._checks.session_of(given.grant) if given.grant else next(iter(given.session_ids), "")
 
     async def _deny(self, scope: Scope, receive: Receive, send: Send, error: FrontDoorError) -> None:
         await receive()  # websocket.connect

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -10,6 +12,7 @@ from footlights.errors import (
     Error,
     Exhausted,
     FailedPrecondition,
+    InvalidArgument,
     NotFound,
     PermissionDenied,
     Reason,
@@ -25,9 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from footlights.frontdoor.credentials import Credentials
     from footlights.frontdoor.interfaces import GrantVerifier, OpenSessions, Resolve, Target, ViewerGrant
 
 _RETRY_AFTER_S: Final = 2.0
+_MOST_NAMED: Final = 2
+"""Sessions in a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +82,24 @@ class ViewerChecks:
         except Error:
             return ""
 
-    def enter(self, text: str, session_id: str) -> ViewerGrant:
+    def enter(self, credentials: Credentials, session_id: str) -> ViewerGrant:
         """Who is let in to be connected: by a grant, also an expired one, or by the id of an open session.
 
         Ask ``require_entrance`` once the session is found: whether a grant may have expired, and a session is open, is
-        not known before.
+        not known before. A player that comes back to an open session is the viewer that it was.
 
         Raises:
-            FrontDoorError: as ``admit``.
+            FrontDoorError: as ``admit``; or 422 where subprotocols name several sessions.
         """
-        if not text and self.open is not None and is_uuid(session_id):
-            return KnownById(session_id, self.open.owner, secrets.token_urlsafe(12))
-        return self.admit(text, session_id, also_expired=True)
+        if len(credentials.session_ids) > 1:
+            named = " and ".join(credentials.session_ids[:_MOST_NAMED])
+            problem = f"names several sessions ({named}): name the one that is to be connected to"
+            raise FrontDoorError(InvalidArgument("sec-websocket-protocol", problem))
+        if not credentials.grant and self.open is not None and is_uuid(session_id):
+            peer = credentials.peer_id or secrets.token_urlsafe(12)
+            nonce = hashlib.sha256(f"{session_id} {peer}".encode()).digest()[:12]
+            return KnownById(session_id, self.open.owner, base64.urlsafe_b64encode(nonce).decode())
+        return self.admit(credentials.grant, session_id, also_expired=True)
 
     def require_entrance(self, text: str, session_id: str, target: Target) -> None:
         """Refuse who was let in too early: by the id of another user's session, or by a grant that has expired unused.
@@ -97,7 +109,9 @@ class ViewerChecks:
         Raises:
             FrontDoorError: 401 ``GRANT_MISSING`` or ``GRANT_EXPIRED``.
         """
-        if not text and self.open is not None and target.owner == self.open.owner:
+        if not text and self.open is not None:
+            if target.owner != self.open.owner:
+                raise _not_open(session_id)
             return
         if not (text and target.is_known):
             self.admit(text, session_id)
@@ -106,13 +120,15 @@ class ViewerChecks:
         """Where the session is, in any state.
 
         Raises:
-            FrontDoorError: 404 ``SESSION_NOT_FOUND``; 403 ``VIEWER_DISCONNECTED``, unless ``also_removed``; or what
-                ``resolve`` raised.
+            FrontDoorError: 404 ``SESSION_NOT_FOUND``, or 401 ``GRANT_MISSING`` for who knows no more than an id; 403
+                ``VIEWER_DISCONNECTED``, unless ``also_removed``; or what ``resolve`` raised.
         """
         try:
             target = await self.resolve(session_id, grant.viewer_id)
         except Error as error:
             raise FrontDoorError(error) from None
+        if target is None and isinstance(grant, KnownById):
+            raise _not_open(session_id)
         if target is None:
             raise FrontDoorError(
                 NotFound(
@@ -152,6 +168,16 @@ def require_open(target: Target, session_id: str) -> None:
         )
 
 
+def _not_open(session_id: str) -> FrontDoorError:
+    """401: an id that opens no session. Whether it is somebody else's is not said."""
+    error = Unauthenticated(
+        f"The id {session_id} opens no session: there is none of it, or it is somebody else's. For that, ask for a "
+        "grant with POST /v1/sessions/{session_id}:connect and send it as subprotocol Authorization-Bearer.<grant>.",
+        reason=Reason.GRANT_MISSING,
+    )
+    return FrontDoorError(error)
+
+
 def not_offered(session_id: str, what: str) -> FrontDoorError:
     """404: the application does not speak this kind of signalling."""
     error = NotFound(
@@ -179,16 +205,19 @@ def require_room(target: Target) -> None:
         FrontDoorError: 429 ``VIEWER_LIMIT``.
     """
     if target.is_full:
-        most = target.max_viewers
-        who = "one viewer at a time, and another one is" if most == 1 else f"{most} viewers at a time, and as many are"
-        raise FrontDoorError(
-            Exhausted(
-                f"The application takes {who} connected: wait until somebody leaves, or have them disconnected.",
-                reason=Reason.VIEWER_LIMIT,
-                metadata={"kind": "viewers", "of": "application", "limit": str(most)},
-                retry_after_s=5.0,
-            )
-        )
+        raise too_many_viewers(target.max_viewers)
+
+
+def too_many_viewers(most: int) -> FrontDoorError:
+    """429: the application takes so many viewers, and has them. The message has room in a close frame."""
+    who = "one viewer at a time, and another one is" if most == 1 else f"{most} viewers at a time, and as many are"
+    error = Exhausted(
+        f"The application takes {who} connected: wait until somebody leaves.",
+        reason=Reason.VIEWER_LIMIT,
+        metadata={"kind": "viewers", "of": "application", "limit": str(most)},
+        retry_after_s=5.0,
+    )
+    return FrontDoorError(error)
 
 
 def overloaded() -> FrontDoorError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _SUBPROTOCOL = "authorization-bearer."
 _SESSION = "x-nv-sessionid."
+_PEER = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,18 @@ class Credentials:
     """The subprotocol that carried the grant, to be echoed; empty where another way did."""
 
     @property
-    def session_id(self) -> str:
-        """The session that a subprotocol names: ``x-nv-sessionid.ID``, or the id itself; empty where none does."""
-        for name in self.subprotocols:
-            rest = name[len(_SESSION) :] if name.lower().startswith(_SESSION) else name
-            if is_uuid(rest):
-                return rest
+    def session_ids(self) -> tuple[str, ...]:
+        """The sessions that subprotocols name, each once: ``x-nv-sessionid.ID``, or the id itself."""
+        names = (name[len(_SESSION) :] if name.lower().startswith(_SESSION) else name for name in self.subprotocols)
+        return tuple(dict.fromkeys(name for name in names if is_uuid(name)))
+
+    @property
+    def peer_id(self) -> str:
+        """What NVIDIA's player calls itself in the query, the same when it comes back; empty for another client."""
+        for part in self.query.split(b"&"):
+            name, _, value = part.partition(b"=")
+            if name == b"peer_id" and _PEER.fullmatch(value):
+                return value.decode("ascii")
         return ""
 
     def carried(self, header: str) -> tuple[str, str]:
@@ -57,7 +65,8 @@ def take(scope: Scope) -> Credentials:
     """
     query, from_query = _split_query(scope["query_string"])
     scope["query_string"] = query
-    offered = scope.get("subprotocols", ()) if scope["type"] == "websocket" else ()
+    given = scope.get("subprotocols", ()) if scope["type"] == "websocket" else _listed(scope)
+    offered = [name for name in given if name]  # a list may have empty elements (RFC 9110, section 5.6.1)
     subprotocols, grant_subprotocol = _split_subprotocols(offered)
     grant = _from_header(scope) or grant_subprotocol[len(_SUBPROTOCOL) :] or from_query
     return Credentials(grant, query, subprotocols, grant_subprotocol)
@@ -69,6 +78,12 @@ def _from_header(scope: Scope) -> str:
             scheme, _, rest = value.decode("latin-1").partition(" ")
             return rest.strip() if scheme.lower() == "bearer" else ""
     return ""
+
+
+def _listed(scope: Scope) -> list[str]:
+    """The subprotocols that a request without a WebSocket names, as a player that looks before it dials may."""
+    values = (value.decode("latin-1") for name, value in scope["headers"] if name == b"sec-websocket-protocol")
+    return [each.strip() for value in values for each in value.split(",")]
 
 
 def _split_query(query: bytes) -> tuple[bytes, str]:

@@ -166,6 +166,9 @@ class Limits:
     """For a node to take a connection."""
     answer_timeout_s: float = 15.0
     """For an application to answer a request or a handshake."""
+    room_timeout_s: float = 4.0
+    """For a viewer to leave that an application counts while a new one dials: whoever has just left is counted for
+    seconds."""
     requests: PlaceLimits = PlaceLimits(256, per_session=32, per_grant=8)
     """Concurrent HTTP requests."""
     sockets: PlaceLimits = PlaceLimits(4096, per_session=64, per_grant=8)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 from websockets.asyncio.client import ClientConnection, connect
@@ -14,13 +16,20 @@ from websockets.typing import Origin, Subprotocol
 
 from footlights.errors import Error, Reason, Unavailable
 from footlights.frontdoor.answers import FrontDoorError
-from footlights.frontdoor.checks import ViewerChecks, not_offered, removed, require_open, require_room
+from footlights.frontdoor.checks import (
+    ViewerChecks,
+    not_offered,
+    removed,
+    require_open,
+    require_room,
+    too_many_viewers,
+)
 from footlights.frontdoor.node_client import dial, invalid_answer, proof_of
 from footlights.frontdoor.places import Places
 from footlights.frontdoor.whep_proxy import SOCKET, end_resources, no_harm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from starlette.types import Message, Receive, Scope, Send
 
@@ -31,9 +40,26 @@ _NORMAL, _GOING_AWAY, _NO_CODE, _LOST, _POLICY, _TOO_BIG, _BAD_GATEWAY = 1000, 1
 _CLOSE_TIMEOUT_S: Final = 5.0
 _TAKEN: Final = 3005
 """Another viewer is connected: the code that NVIDIA's portal has for it."""
+_BUSY: Final = (409, 429, 503)
+"""How an application that takes so many viewers refuses one more."""
+_ROOM_EVERY_S: Final = 0.5
 _MOST_REASON_BYTES: Final = 123
 
+ResultT = TypeVar("ResultT")
+
 _log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class _ViewerSocket:
+    """One viewer's, while it is joined to the application's."""
+
+    peer_id: str
+    """What its player calls itself; empty where it does not."""
+    end: asyncio.Event = field(default_factory=asyncio.Event)
+    """Ends it."""
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the application has been left, too."""
 
 
 class WebSocketProxy:
@@ -41,8 +67,8 @@ class WebSocketProxy:
 
     def __init__(self, checks: ViewerChecks, register: ViewerRegister, limits: Limits) -> None:
         self._checks, self._register = checks, register
-        self._open_viewers: dict[str, set[asyncio.Event]] = {}
-        """Of each viewer with sockets here, what ends them."""
+        self._open_viewers: dict[str, set[_ViewerSocket]] = {}
+        """By viewer, its sockets here."""
         self._limits = limits
         self.places = Places("sockets", limits.sockets)
 
@@ -57,33 +83,35 @@ class WebSocketProxy:
         Raises:
             FrontDoorError: before anything is accepted: the viewer is refused, or the application cannot be reached.
         """
-        grant = self._checks.enter(credentials.grant, session_id)
+        grant = self._checks.enter(credentials, session_id)
         with self.places.hold(grant):
-            target = await self._find(session_id, credentials, grant)
+            await self._replace(grant.viewer_id, credentials.peer_id)
             try:
-                require_room(target)
+                connecting = partial(self._connect, scope, session_id, credentials, grant)
+                target, upstream = await self._once_there_is_room(connecting)
             except FrontDoorError as problem:
+                if problem.error.reason != Reason.VIEWER_LIMIT:
+                    raise
                 # A browser's page sees why a socket is closed, and never why a handshake is refused.
                 await receive()  # websocket.connect
                 await send({"type": "websocket.accept", "subprotocol": _echo("", credentials)})
                 await send({"type": "websocket.close", "code": _TAKEN, "reason": _in_a_frame(str(problem))})
                 return
-            upstream = await self._open(scope, target, credentials)
             name = f"{SOCKET}{secrets.token_urlsafe(6)}"
             log = _log.bind(session_id=session_id, subject=grant.subject)
-            try:
-                await self._note(grant, target, name)
-                await receive()  # websocket.connect
-                chosen = _echo(upstream.subprotocol or "", credentials)
-                await send({"type": "websocket.accept", "subprotocol": chosen})
-                log.info("viewer_socket_opened")
-                with self._endable(grant.viewer_id) as end:
+            with self._endable(grant.viewer_id, credentials.peer_id) as end:
+                try:
+                    await self._note(grant, target, name)
+                    await receive()  # websocket.connect
+                    chosen = _echo(upstream.subprotocol or "", credentials)
+                    await send({"type": "websocket.accept", "subprotocol": chosen})
+                    log.info("viewer_socket_opened")
                     await self._join(receive, send, upstream, end)
-            finally:
-                await upstream.close(_GOING_AWAY)
-                log.info("viewer_socket_closed", code=upstream.close_code)
-                with no_harm():
-                    await self._register.disconnect(session_id, grant.viewer_id, name)
+                finally:
+                    await upstream.close(_GOING_AWAY)
+                    log.info("viewer_socket_closed", code=upstream.close_code)
+                    with no_harm():
+                        await self._register.disconnect(session_id, grant.viewer_id, name)
 
     async def look(self, session_id: str, credentials: Credentials) -> None:
         """Say whether a viewer could be connected now.
@@ -91,9 +119,13 @@ class WebSocketProxy:
         Raises:
             FrontDoorError: it could not.
         """
-        grant = self._checks.enter(credentials.grant, session_id)
+        grant = self._checks.enter(credentials, session_id)
         with self.places.hold(grant):
-            require_room(await self._find(session_id, credentials, grant))
+
+            async def look() -> None:
+                require_room(await self._find(session_id, credentials, grant))
+
+            await self._once_there_is_room(look)
 
     async def hang_up(self, session_id: str, credentials: Credentials) -> None:
         """End what a player ends when its user leaves: its own sockets; by the id of an open session, the session.
@@ -101,13 +133,12 @@ class WebSocketProxy:
         Raises:
             FrontDoorError: the viewer is refused.
         """
-        grant = self._checks.enter(credentials.grant, session_id)
+        grant = self._checks.enter(credentials, session_id)
         with self.places.hold(grant):
             target = await self._checks.find(session_id, grant, also_removed=True)
             self._checks.require_entrance(credentials.grant, session_id, target)
             if credentials.grant or self._checks.open is None:
-                for end in self._open_viewers.get(grant.viewer_id, ()):
-                    end.set()
+                self._end(grant.viewer_id)
                 return
             try:
                 await self._checks.open.end(session_id, target.owner)
@@ -131,8 +162,48 @@ class WebSocketProxy:
         """Close the sockets of viewers that were disconnected by a call, at whichever replica."""
         if self._open_viewers:
             for viewer_id in await self._register.removed(list(self._open_viewers)):
-                for end in self._open_viewers.get(viewer_id, ()):
-                    end.set()
+                self._end(viewer_id)
+
+    def _end(self, viewer_id: str) -> None:
+        for socket in self._open_viewers.get(viewer_id, ()):
+            socket.end.set()
+
+    async def _once_there_is_room(self, proceed: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        """Have a viewer go on once the application has room for one more.
+
+        Whoever has just left is counted for a moment, here and by the application itself: a page that is loaded again,
+        and a player that comes back, must not be told that somebody else is there.
+
+        Raises:
+            FrontDoorError: what ``proceed`` raises; 429 ``VIEWER_LIMIT`` where there was no room for as long as is
+                waited.
+        """
+        now = asyncio.get_running_loop().time
+        deadline = now() + self._limits.room_timeout_s
+        while True:
+            try:
+                return await proceed()
+            except FrontDoorError as problem:
+                if problem.error.reason != Reason.VIEWER_LIMIT or now() >= deadline:
+                    raise
+            await asyncio.sleep(_ROOM_EVERY_S)
+
+    async def _connect(
+        self, scope: Scope, session_id: str, credentials: Credentials, grant: ViewerGrant
+    ) -> tuple[Target, ClientConnection]:
+        """Find the session that has room, and connect to its application."""
+        target = await self._find(session_id, credentials, grant)
+        require_room(target)
+        return target, await self._open(scope, target, credentials)
+
+    async def _replace(self, viewer_id: str, peer_id: str) -> None:
+        """End the sockets that a player has here already: it comes back because it has lost them, or is about to."""
+        for socket in list(self._open_viewers.get(viewer_id, ())) if peer_id else ():
+            if socket.peer_id == peer_id:
+                socket.end.set()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                        await socket.gone.wait()
 
     async def _note(self, grant: ViewerGrant, target: Target, name: str) -> None:
         try:
@@ -144,18 +215,20 @@ class WebSocketProxy:
         await end_resources(target, oldest, self._limits)
 
     @contextlib.contextmanager
-    def _endable(self, viewer_id: str) -> Iterator[asyncio.Event]:
-        end = asyncio.Event()
-        self._open_viewers.setdefault(viewer_id, set()).add(end)
+    def _endable(self, viewer_id: str, peer_id: str) -> Iterator[asyncio.Event]:
+        socket = _ViewerSocket(peer_id)
+        self._open_viewers.setdefault(viewer_id, set()).add(socket)
         try:
-            yield end
+            yield socket.end
         finally:
-            self._open_viewers[viewer_id].discard(end)
+            socket.gone.set()
+            self._open_viewers[viewer_id].discard(socket)
             if not self._open_viewers[viewer_id]:
                 del self._open_viewers[viewer_id]
 
     async def _open(self, scope: Scope, target: Target, credentials: Credentials) -> ClientConnection:
-        query = f"?{credentials.query.decode('latin-1')}" if credentials.query else ""
+        # A number sign ends no query of a request; in a URL it would.
+        query = f"?{credentials.query.decode('latin-1').replace('#', '%23')}" if credentials.query else ""
         host = f"[{target.address}]" if ":" in target.address else target.address
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         forwarded, carriers = {}, set()
@@ -186,6 +259,8 @@ class WebSocketProxy:
                 max_queue=8,
             )
         except InvalidStatus as problem:
+            if target.max_viewers and problem.response.status_code in _BUSY:
+                raise too_many_viewers(target.max_viewers) from None
             raise invalid_answer(f"HTTP {problem.response.status_code} to the WebSocket handshake") from None
         except InvalidHandshake as problem:
             raise invalid_answer(f"no WebSocket handshake ({problem})") from None

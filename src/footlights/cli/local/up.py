@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 APPLICATION: Final = "usd-viewer"
 NODE: Final = "local"
+KAS_USER: Final = "kas"
+"""As whom clients of Kit App Streaming call, which send no token."""
 _AGENT_STOP_S: Final = 40.0
 _SERVER_STOP_S: Final = 10.0
 
@@ -46,6 +48,7 @@ class LocalSetup:
     grpc_port: int
     devices: str
     software_devices: int | None
+    kas: bool
     environ: Mapping[str, str]
     """The children's environment: ours without the variables that would change their settings."""
 
@@ -76,14 +79,22 @@ def _up(
         int | None,
         typer.Option("--software-devices", min=1, help="Number of software renderers; default: one per core."),
     ] = None,
+    kas: Annotated[
+        bool,
+        typer.Option(
+            "--kas",
+            help="Serve clients of Kit App Streaming too. They send no token: all that reaches this machine's loopback "
+            f"is the user {KAS_USER!r}.",
+        ),
+    ] = False,
 ) -> None:
     """Run everything on this machine: a control plane and a node agent on 127.0.0.1, with usd-viewer registered.
 
     Prints a curl command that starts a session, and the console's URL. Ctrl-C stops everything.
     """
     with exiting():
-        setup = LocalSetup(data_dir.resolve(), http_port, grpc_port, devices, software_devices, _environ(os.environ))
-        asyncio.run(_run(setup))
+        environ = _environ(os.environ)
+        asyncio.run(_run(LocalSetup(data_dir.resolve(), http_port, grpc_port, devices, software_devices, kas, environ)))
 
 
 async def _run(setup: LocalSetup) -> None:
@@ -137,6 +148,8 @@ async def _start_all(setup: LocalSetup, children: list[Child]) -> None:
     for line in describe(node):
         _print(line)
     _print(f"data and logs are in {setup.data_dir}; Ctrl-C stops everything")
+    if setup.kas:
+        _print(f"for clients of Kit App Streaming: appServer and streamServer are both {endpoints.http}")
     token_path = shlex.quote(str(setup.data_dir / "server" / "admin.token"))
     _print(f"for the CLI: export FOOTLIGHTS_SERVER={endpoints.grpc} FOOTLIGHTS_TOKEN_FILE={token_path}")
     typer.echo(
@@ -160,6 +173,7 @@ async def _start_server(setup: LocalSetup, children: list[Child]) -> tuple[Child
             f"127.0.0.1:{_free(setup.grpc_port)}",
         ),
         *("--min-isolation", "none"),
+        *(("--kas", "--kas-user", KAS_USER) if setup.kas else ()),
     ]
     server = await Child.start("control plane", arguments, setup.data_dir / "server.log", setup.environ)
     children.append(server)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 _OWN: Final = ("/streaming/stream", "/cfg/apps")
@@ -19,10 +20,11 @@ class KasPaths:
         """Return the scope of a request as the gateway knows its path; None for one that is not ours."""
         if scope["type"] != "http":
             return None
-        path: str = scope["path"]
+        path, raw = scope["path"], scope.get("raw_path") or scope["path"].encode()
         for prefix in self._prefixes:
-            rest = path.removeprefix(prefix)
+            # With a slash too many where a server's address was typed in with one at its end.
+            rest = re.sub(r"^/{2,}", "/", path.removeprefix(prefix))
             if path.startswith(prefix) and any(rest == own or rest.startswith(f"{own}/") for own in _OWN):
-                raw = scope.get("raw_path") or path.encode()
-                return scope if not prefix else {**scope, "path": rest, "raw_path": raw.removeprefix(prefix.encode())}
+                below = re.sub(rb"^/{2,}", b"/", raw.removeprefix(prefix.encode()))
+                return scope if rest == path else {**scope, "path": rest, "raw_path": below}
         return None
