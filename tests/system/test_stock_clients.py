@@ -221,7 +221,7 @@ async def test_a_session_has_one_viewer_and_its_own(up: Up) -> None:
     player = Player(own, f"Authorization-Bearer.{grant}")
     async with player.dialled() as socket:
         await player.negotiate(socket)
-    logs = (await up.operator.get(f"/v1/sessions/{session_id}/logs")).text
+    logs = (await up.operator.get(f"/v1/sessions/{session_id}/log")).text
     assert (player.peer in logs, grant in logs, grant in up.journal.read_text()) == (True, False, False)
 
 
