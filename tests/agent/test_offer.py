@@ -84,3 +84,10 @@ def test_a_node_says_what_its_network_leaves_of_isolation(config: AgentConfig, n
     )
 
     assert [(each.name, each.isolation) for each in facts.launcher_facts] == [("container", level)]
+
+
+def test_a_node_says_whether_it_knows_entry_points(config: AgentConfig) -> None:
+    """A version that replaces its image's is placed nowhere else."""
+    facts = node_facts(config, driver_version="", launchers=["process", "container"], notes=[], port_blocks=1)
+
+    assert {each.name: each.entrypoints for each in facts.launcher_facts} == {"process": False, "container": True}

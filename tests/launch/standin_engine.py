@@ -2,7 +2,8 @@
 
 It keeps the API's shapes and statuses for what the launcher uses (Engine API 1.44 and later: containers
 create/json/start/stop/kill/logs/list/remove, images json/create, networks, info, version) and, unlike the real engine,
-refuses members and parameters that it does not know. A mount is a renaming: an environment variable whose value is a
+refuses members and parameters that it does not know. An image may have an `Entrypoint` and a `Cmd`; a container's own
+entry point replaces both. A mount is a renaming: an environment variable whose value is a
 mount's target gets its source. Networks are names. A container ends as a pid namespace does: when its first process
 ends, all others are killed.
 """
@@ -27,7 +28,7 @@ from footlights.linux import procfs
 
 CREATE_MEMBERS = {
     *("Image", "Cmd", "Env", "User", "WorkingDir", "Labels", "Tty", "OpenStdin", "StopSignal", "StopTimeout"),
-    *("ExposedPorts", "HostConfig"),
+    *("ExposedPorts", "HostConfig", "Entrypoint"),
 }
 HOST_MEMBERS = {
     *("Binds", "NetworkMode", "Init", "AutoRemove", "RestartPolicy", "LogConfig", "ShmSize", "DeviceRequests"),
@@ -123,7 +124,7 @@ class StandinEngine:
                 raise Refusal(500, f"CDI device injection failed: unresolvable CDI devices {', '.join(missing)}")
         try:
             container.process = await asyncio.create_subprocess_exec(
-                *container.config["Cmd"],
+                *self.command(container.config),
                 env=container.environment,
                 cwd=container.config.get("WorkingDir") or "/",
                 stdin=asyncio.subprocess.DEVNULL,
@@ -132,13 +133,19 @@ class StandinEngine:
                 start_new_session=True,
             )
         except FileNotFoundError:
-            command = container.config["Cmd"][0]
+            command = self.command(container.config)[0]
             container.exit_code = 127
             raise Refusal(400, f'exec: "{command}": executable file not found in $PATH: unknown') from None
         container.status = "running"
         task = asyncio.create_task(self._follow(container, container.process))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def command(self, config: dict[str, Any]) -> list[str]:
+        image = self.images[config["Image"]]
+        own, command = config.get("Entrypoint"), config.get("Cmd") or []
+        first = (image.get("Entrypoint") or []) if own is None else own
+        return [*first, *(command or (image.get("Cmd") or [] if own is None else []))]
 
     async def stop(self, name: str, grace_s: float) -> None:
         container = self.get(name)

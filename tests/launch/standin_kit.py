@@ -1,10 +1,10 @@
 """A stand-in for Kit: takes its flags strictly, listens as it does, and is ready late.
 
-    python standin_kit.py 106|108 APP.kit --flag …
+    python standin_kit.py 106|107|108|isaac-6 APP.kit --flag …
 
 Unlike the real Kit, which ignores a setting that it does not know, this one refuses it with exit status 1: a recipe
-with a misspelt flag must fail here. Like the real one it takes the next port when its own is taken (with a warning),
-and opens the media port only for a viewer (here: never).
+with a misspelt flag must fail here. Like the real one it takes the next port when its own is taken (with a warning; the
+control API only where it is allowed to), and opens the media port only for a viewer (here: never).
 
 Its control API has the published bodies: `GET /v1/streaming/ready`, 503 until it is ready, and after a session that
 nobody has resumed; `POST /v1/streaming/creds`, `POST /v1/streaming/endsession`.
@@ -45,47 +45,63 @@ import time
 import urllib.parse
 from typing import NoReturn
 
+HTTP = "/exts/omni.services.transport.server.http"
 COMMON = {
     "/app/auto_load_usd": str,
     "/app/fastShutdown": bool,
-    "/exts/omni.services.transport.server.http/port": int,
+    "/app/livestream/allowResize": bool,
+    f"{HTTP}/allow_port_range": bool,
+    f"{HTTP}/host": str,
+    f"{HTTP}/port": int,
     "/physics/cudaDevice": int,
     "/renderer/activeGpu": int,
     "/renderer/multiGpu/autoEnable": bool,
     "/renderer/multiGpu/enabled": bool,
 }
+NVCF = "/app/livestream/nvcf"
 PRIMARY = "/exts/omni.kit.livestream.app/primaryStream"
 SESSION = "/exts/omni.services.livestream.session"
+KIT_106 = {
+    **COMMON,
+    "/app/livestream/fixedHostPort": int,
+    "/app/livestream/maxHostPort": int,
+    "/app/livestream/minHostPort": int,
+    "/app/livestream/port": int,
+    f"{NVCF}/quitOnSessionEnded": bool,
+    f"{NVCF}/sessionResumeTimeoutSeconds": int,
+    f"{NVCF}/waitForCustomReadyEvent": bool,
+}
+KIT_108 = {
+    **COMMON,
+    f"{PRIMARY}/allowDynamicResize": bool,
+    f"{PRIMARY}/enableEventTracing": bool,
+    f"{PRIMARY}/publicIp": str,
+    f"{PRIMARY}/signalPort": int,
+    f"{PRIMARY}/streamPort": int,
+    f"{PRIMARY}/streamType": str,
+    f"{PRIMARY}/targetFps": int,
+    f"{SESSION}/quitOnSessionEnded": bool,
+    f"{SESSION}/resumeTimeoutSeconds": int,
+    f"{SESSION}/waitForSessionReadyEvent": bool,
+}
 SETTINGS: dict[str, dict[str, type]] = {
-    "106": {
-        **COMMON,
-        "/app/livestream/fixedHostPort": int,
-        "/app/livestream/port": int,
+    "106": KIT_106,
+    "107": {
+        **KIT_106,
+        "/app/livestream/allowDynamicResize": bool,
         "/app/livestream/publicEndpointAddress": str,
-        "/app/livestream/nvcf/quitOnSessionEnded": bool,
-        "/app/livestream/nvcf/sessionResumeTimeoutSeconds": int,
-        "/app/livestream/nvcf/waitForCustomReadyEvent": bool,
+        "/app/livestream/publicEndpointPort": int,
     },
-    "108": {
-        **COMMON,
-        f"{PRIMARY}/enableEventTracing": bool,
-        f"{PRIMARY}/publicIp": str,
-        f"{PRIMARY}/signalPort": int,
-        f"{PRIMARY}/streamPort": int,
-        f"{PRIMARY}/streamType": str,
-        f"{PRIMARY}/targetFps": int,
-        f"{SESSION}/quitOnSessionEnded": bool,
-        f"{SESSION}/resumeTimeoutSeconds": int,
-        f"{SESSION}/waitForSessionReadyEvent": bool,
-    },
+    "108": KIT_108,
+    # Its applications read no setting that opens a stage.
+    "isaac-6": {path: kind for path, kind in KIT_108.items() if path != "/app/auto_load_usd"},
 }
-EXTENSIONS = {
-    "106": {"omni.services.livestream.nvcf"},
-    "108": {"omni.kit.livestream.app", "omni.services.livestream.session"},
-}
-SIGNAL_PORT = {"106": "/app/livestream/port", "108": f"{PRIMARY}/signalPort"}
-HTTP_PORT = "/exts/omni.services.transport.server.http/port"
-RESUME = {"106": "/app/livestream/nvcf/sessionResumeTimeoutSeconds", "108": f"{SESSION}/resumeTimeoutSeconds"}
+OLD, NEW = {"omni.services.livestream.nvcf"}, {"omni.kit.livestream.app", "omni.services.livestream.session"}
+EXTENSIONS = {"106": OLD, "107": OLD, "108": NEW, "isaac-6": NEW}
+
+
+def named(generation: str, old: str, new: str) -> str:
+    return old if EXTENSIONS[generation] is OLD else new
 
 
 def refuse(message: str) -> NoReturn:
@@ -120,15 +136,17 @@ def parse(generation: str, arguments: list[str]) -> dict[str, str | int | bool]:
     return settings
 
 
-def listen(name: str, port: int) -> socket.socket:
+def listen(name: str, port: int, host: str = "0.0.0.0", *, wander: bool = True) -> socket.socket:
     """Listen on the port or, as Kit does, on the next one that is free."""
     while True:
         bound = socket.socket()
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            bound.bind(("0.0.0.0", port))
+            bound.bind((host, port))
         except OSError:
             bound.close()
+            if not wander:
+                refuse(f"{name} port {port} is taken")
             print(f"[Warning] {name} port {port} is taken, trying {port + 1}", flush=True)
             port += 1
             continue
@@ -364,9 +382,11 @@ def main(arguments: list[str]) -> int:
     if report := os.environ.get("STANDIN_REPORT"):
         with open(report, "w", encoding="utf-8") as file:
             json.dump(settings, file)
-    signalling = listen("signal", int(settings[SIGNAL_PORT[generation]]))
-    control = listen("http", int(settings[HTTP_PORT]))
-    Control.session = Player.session = Session(float(settings.get(RESUME[generation], 30)))
+    signalling = listen("signal", int(settings[named(generation, "/app/livestream/port", f"{PRIMARY}/signalPort")]))
+    host, wander = str(settings.get(f"{HTTP}/host", "0.0.0.0")), bool(settings.get(f"{HTTP}/allow_port_range", True))
+    control = listen("http", int(settings[f"{HTTP}/port"]), host, wander=wander)
+    resume = named(generation, f"{NVCF}/sessionResumeTimeoutSeconds", f"{SESSION}/resumeTimeoutSeconds")
+    Control.session = Player.session = Session(float(settings.get(resume, 30)))
     serve(control, Control)
     serve(signalling, Player)
     ended = threading.Event()

@@ -55,6 +55,7 @@ def create(arguments: list[str]) -> None:
     for option in ("memory", "memory-swap", "cpus"):
         parser.add_argument(f"--{option}", default="0")
     parser.add_argument("--pids-limit", type=int)
+    parser.add_argument("--entrypoint", type=json.loads)
     parser.add_argument("--read-only", action="store_true")
     parser.add_argument("--read-only-tmpfs", choices=["true", "false"], default="true")
     parser.add_argument("--stop-timeout", type=int)
@@ -69,6 +70,7 @@ def create(arguments: list[str]) -> None:
     config = {
         "Image": given.image,
         "Cmd": given.command,
+        "Entrypoint": given.entrypoint,
         "Env": [
             *given.env,
             *map(secret_variable, given.secret),

@@ -32,7 +32,8 @@ from tests.launch.waiting import ended, logged
 SPEC = ContainerSpec(
     name="footlights-x",
     image="img:1",
-    command=("cmd", "arg"),
+    program="cmd",
+    command=("arg",),
     environment=(("A", "b"),),
     mounts=("/a:/b:ro", "cache:/c"),
     network=ContainerNetwork(own="10.213.9.0/30", shared="10.213.252.0/22"),
@@ -96,7 +97,7 @@ def test_the_same_as_dockers_own_command() -> None:
     --cap-drop ALL --security-opt no-new-privileges --read-only --ipc private --memory 1073741824
     --memory-swap 1073741824 --cpus 2.5 --pids-limit 512
     --tmpfs /tmp:rw,nosuid,nodev,exec,size=4096,mode=1777,uid=1000,gid=1000
-    -p 127.0.0.1:8010:8010/tcp -p 8011:8011/udp img:1 cmd arg
+    -p 127.0.0.1:8010:8010/tcp -p 8011:8011/udp --entrypoint cmd img:1 arg
     """
     recorded = json.loads(Path(__file__).with_name("docker_cli_create.json").read_text())
     recorded["HostConfig"]["DeviceRequests"] = [
@@ -116,7 +117,7 @@ def test_podmans_command_line() -> None:
     """podman gets the same container by its options: a network, the device by CDI, no proxies of the agent's."""
     line = create_arguments(SPEC, "footlights-x")
 
-    assert line[-3:] == ["img:1", "cmd", "arg"]
+    assert line[-2:] == ["img:1", "arg"]
     pairs = set(itertools.pairwise(line))
     assert {
         ("--device", "nvidia.com/gpu=GPU-abc"),
@@ -136,6 +137,7 @@ def test_podmans_command_line() -> None:
         ("--shm-size", "1073741824b"),
         ("--stop-timeout", "30"),
         ("--env", "A=b"),
+        ("--entrypoint", '["cmd"]'),
     } <= pairs
     assert {"--http-proxy=false", "--read-only", "--read-only-tmpfs=false"} <= {*line}
     assert "--network" not in create_arguments(SPEC, "")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
-from footlights.v1.application_pb2 import Version
+from footlights.v1.application_pb2 import Readiness, Version
 
 from footlights import recipes
+from footlights.errors import InvalidArgument
+from footlights.launch.container.rules import ContainerRules
 from footlights.launch.launcher import LaunchPlan, LogPart, Phase, Ports
 from footlights.launch.probes import loopback
 from footlights.launch.probes.readiness import presence, why_unready
@@ -20,11 +22,13 @@ from footlights.launch.process import ownership
 from footlights.launch.process.launcher import ProcessLauncher
 from footlights.launch.recipe.recipe import validate
 from tests.launch.plans import make_plan
+from tests.launch.standin_kit import parse
 from tests.launch.waiting import ended, logged, until
 
 STAGE = "/srv/stages/factory.usd"
-PROCESS = "1.2.0-process"
-CONTAINER = "1.2.0-container"
+PROCESS, UNIT, CONTAINER = "1.3.0-process", "1.3.0-unit", "1.3.0-container"
+GENERATIONS = {"106": "kit-106", "107": "kit-107", "108": "kit-108-110"}
+"""What the stand-in calls it, and its recipe."""
 
 
 def free_ports() -> Ports:
@@ -61,7 +65,7 @@ def kit_root(tmp_path: Path) -> Callable[[str], Path]:
 
 
 def versions(generation: str, kit: Path = Path("/opt/kit-app")) -> dict[str, Version]:
-    manifest = recipes.load(f"kit-{generation}", {"KIT_ROOT": str(kit)})
+    manifest = recipes.load(GENERATIONS[generation], {"KIT_ROOT": str(kit)})
     for version in manifest.versions:
         validate(version)
     return {version.version: version for version in manifest.versions}
@@ -80,73 +84,144 @@ def kit_plan(version: Version, root: Path, ports: Ports, public_address: str = "
     )
 
 
+OLD = "/app/livestream"
+STREAM = "/exts/omni.kit.livestream.app/primaryStream"
+SESSION = "/exts/omni.services.livestream.session"
+HTTP = "/exts/omni.services.transport.server.http"
 FLAGS_106 = [
-    "--enable",
-    "omni.services.livestream.nvcf",
-    "--/app/livestream/publicEndpointAddress=192.0.2.7",
-    "--/app/livestream/port=101",
-    "--/app/livestream/fixedHostPort=102",
-    "--/app/livestream/nvcf/quitOnSessionEnded=false",
-    "--/app/livestream/nvcf/sessionResumeTimeoutSeconds=120",
-    "--/app/livestream/nvcf/waitForCustomReadyEvent=false",
+    f"{OLD}/port=101",
+    *(f"{OLD}/{name}HostPort=102" for name in ("fixed", "min", "max")),
+    f"{OLD}/allowResize=true",
+    f"{OLD}/nvcf/quitOnSessionEnded=false",
+    f"{OLD}/nvcf/sessionResumeTimeoutSeconds=120",
+    f"{OLD}/nvcf/waitForCustomReadyEvent=false",
 ]
-FLAGS_108 = [
-    "--enable",
-    "omni.kit.livestream.app",
-    "--enable",
-    "omni.services.livestream.session",
-    "--/exts/omni.kit.livestream.app/primaryStream/publicIp=192.0.2.7",
-    "--/exts/omni.kit.livestream.app/primaryStream/signalPort=101",
-    "--/exts/omni.kit.livestream.app/primaryStream/streamPort=102",
-    "--/exts/omni.kit.livestream.app/primaryStream/streamType=webrtc",
-    "--/exts/omni.kit.livestream.app/primaryStream/targetFps=60",
-    "--/exts/omni.kit.livestream.app/primaryStream/enableEventTracing=false",
-    "--/exts/omni.services.livestream.session/quitOnSessionEnded=false",
-    "--/exts/omni.services.livestream.session/resumeTimeoutSeconds=120",
-    "--/exts/omni.services.livestream.session/waitForSessionReadyEvent=false",
-]
+FLAGS = {
+    "106": FLAGS_106,
+    "107": [
+        *FLAGS_106,
+        f"{OLD}/publicEndpointAddress=192.0.2.7",
+        f"{OLD}/publicEndpointPort=102",
+        f"{OLD}/allowDynamicResize=true",
+    ],
+    "108": [
+        f"{STREAM}/publicIp=192.0.2.7",
+        f"{STREAM}/signalPort=101",
+        f"{STREAM}/streamPort=102",
+        f"{STREAM}/streamType=webrtc",
+        f"{STREAM}/targetFps=60",
+        f"{STREAM}/allowDynamicResize=true",
+        f"{OLD}/allowResize=true",
+        f"{STREAM}/enableEventTracing=false",
+        f"{SESSION}/quitOnSessionEnded=false",
+        f"{SESSION}/resumeTimeoutSeconds=120",
+        f"{SESSION}/waitForSessionReadyEvent=false",
+    ],
+}
 
 
-def expected(generation: str, *, base: str, gpu: int) -> list[str]:
-    return [
-        f"{base}/kit/kit",
-        f"{base}/apps/streaming.kit",
-        "--no-window",
-        "--allow-root",
-        "--ext-folder",
-        f"{base}/exts",
-        *(FLAGS_106 if generation == "106" else FLAGS_108),
-        "--/exts/omni.services.transport.server.http/port=103",
-        f"--/renderer/activeGpu={gpu}",
-        "--/renderer/multiGpu/enabled=false",
-        "--/renderer/multiGpu/autoEnable=false",
-        "--/physics/cudaDevice=0",
-        "--/app/fastShutdown=true",
-        f"--/app/auto_load_usd={STAGE}",
-        *([] if base == "/app" else ["--exec", str(recipes.KIT_STAGE)]),
+def flags(generation: str, *, gpu: int, stage: bool = True) -> list[str]:
+    """The settings of a generation, as its command has them, sorted."""
+    common = [
+        f"{HTTP}/port=103",
+        f"{HTTP}/host=127.0.0.1",
+        f"{HTTP}/allow_port_range=false",
+        f"/renderer/activeGpu={gpu}",
+        "/renderer/multiGpu/enabled=false",
+        "/renderer/multiGpu/autoEnable=false",
+        "/physics/cudaDevice=0",
+        "/app/fastShutdown=true",
+        *([f"/app/auto_load_usd={STAGE}"] if stage else []),
+    ]
+    return sorted(f"--{flag}" for flag in (*FLAGS[generation], *common))
+
+
+def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The settings of a command, sorted, and what else it has."""
+    return sorted(token for token in argv if token.startswith("--/")), [
+        token for token in argv if not token.startswith("--/")
     ]
 
 
-@pytest.mark.parametrize("generation", ["106", "108"])
+def first(generation: str, base: str) -> list[str]:
+    old = ["omni.services.livestream.nvcf"]
+    enabled = ["omni.kit.livestream.app", "omni.services.livestream.session"] if generation == "108" else old
+    named = [token for name in enabled for token in ("--enable", name)]
+    start = [f"{base}/kit/kit", f"{base}/apps/streaming.kit", "--no-window", "--allow-root"]
+    return [*start, "--ext-folder", f"{base}/exts", *named]
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
 def test_command_line(generation: str, root: Path) -> None:
-    """The command is exactly the documented flags, as a process and in a container, where Kit sees one device."""
+    """Kit itself is named, with the settings that its generation has; in a unit and a container it sees one GPU.
+
+    Its media port is fixed by all settings, its control API is on loopback and on no other port, and it may be resized.
+    """
     found = versions(generation)
 
-    process = kit_plan(found[PROCESS], root, Ports(101, 102, 103))
-    container = kit_plan(found[CONTAINER], root, Ports(101, 102, 103))
-
-    assert list(process.argv) == expected(generation, base="/opt/kit-app", gpu=3)
-    assert list(container.argv) == expected(generation, base="/app", gpu=0)
+    for name, base, gpu, opens in (
+        (PROCESS, "/opt/kit-app", 3, ["--exec", str(recipes.KIT_STAGE)]),
+        (UNIT, "/opt/kit-app", 0, ["--exec", str(recipes.KIT_STAGE)]),
+        (CONTAINER, "/app", 0, []),
+    ):
+        plan = kit_plan(found[name], root, Ports(101, 102, 103))
+        assert split(plan.argv) == (flags(generation, gpu=gpu), [*first(generation, base), *opens]), name
+        assert dict(plan.environment)["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+        assert list(plan.version.cache_paths) == ["~/.cache/ov", "~/.cache/nvidia/GLCache", "~/.nv/ComputeCache"]
+        parse(generation, list(plan.argv[2:]))
+    process, container = (kit_plan(found[name], root, Ports(101, 102, 103)) for name in (PROCESS, CONTAINER))
     assert dict(process.environment)["CUDA_VISIBLE_DEVICES"] == "GPU-0000"
     assert dict(container.environment)["NVIDIA_DRIVER_CAPABILITIES"] == "all"
-    assert container.mounts == (
-        "/srv/stages:/srv/stages:ro",
-        f"footlights-kit-{generation}-GPU-0000:/home/ubuntu/.cache/ov",
-        f"footlights-kit-{generation}-data-GPU-0000:/home/ubuntu/.local/share/ov",
+    assert container.mounts == ("/srv/stages:/srv/stages:ro",)
+    assert container.version.container.HasField("entrypoint")
+
+
+def test_isaac_sim(root: Path) -> None:
+    """Kit is run instead of the image's script, as the image's user, in a home that hides nothing of the image.
+
+    Its licence is accepted by the operator, and what its application's directory must take is the session's own.
+    """
+    (version,) = recipes.load("isaac-sim-6", {"ACCEPT_EULA": "Y"}).versions
+    validate(version)
+    plan = make_plan(
+        version,
+        root,
+        ports=Ports(101, 102, 103),
+        device_kind="GPU",
+        device_uuid="GPU-0000",
+        device_index=3,
+        public_address="192.0.2.7",
     )
+    base, environment = "/isaac-sim", dict(plan.environment)
+
+    enabled = ["--enable", "omni.kit.livestream.app", "--enable", "omni.services.livestream.session"]
+    start = [f"{base}/kit/kit", f"{base}/apps/isaacsim.exp.full.streaming.kit", "--no-window"]
+    assert split(plan.argv) == (flags("108", gpu=0, stage=False), [*start, *enabled])
+    parse("isaac-6", list(plan.argv[2:]))
+    assert (version.container.user, version.container.HasField("entrypoint")) == ("1234:1234", True)
+    assert (environment["ACCEPT_EULA"], environment["PRIVACY_CONSENT"]) == ("Y", "N")
+    assert not Path(environment["HOME"]).is_relative_to(base)
+    assert plan.mounts == tuple(f"footlights-isaac-{name}:{base}/kit/{name}" for name in ("cache", "data", "logs"))
+    assert ContainerRules().mounts(plan.mounts) == (
+        (),
+        tuple(f"{base}/kit/{name}" for name in ("cache", "data", "logs")),
+    )
+    assert version.readiness.check == Readiness.OFFER
+    for answer in ({}, {"ACCEPT_EULA": ""}, {"ACCEPT_EULA": "N"}, {"ACCEPT_EULA": "yes"}):
+        with pytest.raises(InvalidArgument, match="set it to 'Y' where you agree"):
+            recipes.load("isaac-sim-6", answer)
 
 
-@pytest.mark.parametrize("generation", ["106", "108"])
+def test_a_recipe_that_was_renamed_is_found_by_its_old_name() -> None:
+    """Whoever has registered kit-108 gets the new versions for that application."""
+    old, new = recipes.load("kit-108"), recipes.load("kit-108-110")
+
+    assert (old.application.application, new.application.application) == ("kit-108", "kit-108-110")
+    assert (list(old.versions), dict(old.releases)) == (list(new.versions), dict(new.releases))
+    assert "kit-108" not in recipes.names()
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
 async def test_life(generation: str, root: Path, tmp_path: Path, kit_root: Callable[[str], Path]) -> None:
     """Launched by its recipe, Kit is not ready at first, then ready on its own ports, and ends when told."""
     version = versions(generation, kit_root(generation))[PROCESS]
@@ -246,31 +321,47 @@ async def test_one_that_offers_is_ready_and_its_probe_is_no_viewer(
     await ended(launcher, plan)
 
 
-@pytest.mark.parametrize("taken", ["signal", "http"])
-async def test_taken_port(taken: str, root: Path, kit_root: Callable[[str], Path]) -> None:
+async def test_taken_port(root: Path, kit_root: Callable[[str], Path]) -> None:
     """Kit that silently moved to the next port is not ready on its own: the listeners are not its tree's."""
     version = versions("108", kit_root("108"))[PROCESS]
     ports = free_ports()
     plan = kit_plan(version, root, ports)
     launcher = ProcessLauncher(root)
-    with socket.socket() as squatter:
-        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        squatter.bind(("0.0.0.0", getattr(ports, taken)))
-        squatter.listen()
-
+    with squatting("0.0.0.0", ports.signal):
         await launcher.start(plan, b"")
         await logged(launcher, plan, "Streaming server started")
         pids = (await launcher.status(plan)).pids
 
         outside = ownership.listeners_outside(ports, pids)
-        assert [one.port for one in outside] == [getattr(ports, taken)]
+        assert [one.port for one in outside] == [ports.signal]
     await launcher.stop(plan)
     await ended(launcher, plan)
 
 
+@pytest.mark.parametrize("generation", GENERATIONS)
+async def test_the_control_api_does_not_wander(generation: str, root: Path, kit_root: Callable[[str], Path]) -> None:
+    """Where its port is taken it is on no other one, on which nobody would find it."""
+    ports = free_ports()
+    plan = kit_plan(versions(generation, kit_root(generation))[PROCESS], root, ports)
+    launcher = ProcessLauncher(root)
+    with squatting("127.0.0.1", ports.http):
+        await launcher.start(plan, b"")
+        assert (await ended(launcher, plan)).exit_code == 1
+    assert (await launcher.log(plan)).lines[-1] == f"[Error] http port {ports.http} is taken"
+
+
+@contextmanager
+def squatting(host: str, port: int) -> Iterator[None]:
+    with socket.socket() as squatter:
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        squatter.bind((host, port))
+        squatter.listen()
+        yield
+
+
 async def test_unknown_setting(root: Path, kit_root: Callable[[str], Path]) -> None:
     """The stand-in refuses a setting of the other generation, so that a recipe cannot be wrong unseen."""
-    version = versions("106", kit_root("108"))[PROCESS]
+    version = versions("107", kit_root("106"))[PROCESS]
     plan = kit_plan(version, root, free_ports())
     launcher = ProcessLauncher(root)
 
@@ -281,7 +372,7 @@ async def test_unknown_setting(root: Path, kit_root: Callable[[str], Path]) -> N
     assert "unknown setting '--/app/livestream/publicEndpointAddress" in (await launcher.log(plan)).lines[-1]
 
 
-@pytest.mark.parametrize("generation", ["106", "108"])
+@pytest.mark.parametrize("generation", GENERATIONS)
 def test_a_signed_address_is_in_the_session_file_alone(generation: str, root: Path) -> None:
     """Of a process: its command line has it without the signature, and runs what opens it."""
     version = versions(generation)[PROCESS]

@@ -62,6 +62,25 @@ def version(*command: str, **environment: str) -> Version:
         ("kit", "--exec", "open.py {text}"),
         ("viewer", "--config", '{{"stage": "{text}"}}'),
         ("viewer", "--script=load('{text}')"),
+        ("viewer", "--{text}"),
+        ("viewer", "-{text}"),
+        ("viewer", "--log{text}=1"),
+        ("viewer", "--exec", "{text}"),
+        ("viewer", "--exec={text}"),
+        ("kit", "app.kit", "--exec", "{usd_stage_uri}"),
+        ("kit", "{usd_stage_uri}"),
+        ("kit", "app.kit", "{text}"),
+        ("kit", "app.kit", "--enable", "{text}"),
+        ("kit", "app.kit", "--enable={text}"),
+        ("kit", "app.kit", "--ext-folder", "{text}"),
+        ("kit", "app.kit", "--merge-config={text}"),
+        ("kit", "app.kit", "--/{text}=1"),
+        ("kit", "app.kit", "--/app/{text}"),
+        ("kit", "app.kit", "--/app/exec/0={text}"),
+        ("kit", "app.kit", "--/app/exts/folders/0={text}"),
+        ("/opt/app/my_app.kit.sh", "{text}"),
+        ("/opt/app/my_app.kit.sh", "--/app/auto_load_usd={usd_stage_uri}"),
+        ("/opt/app/run.sh", "--stage={usd_stage_uri}"),
     ],
 )
 def test_a_sessions_text_in_a_program_is_refused(command: tuple[str, ...]) -> None:
@@ -81,6 +100,10 @@ def test_a_sessions_text_in_a_program_is_refused(command: tuple[str, ...]) -> No
         ("viewer", "--exec", "open.py {choice} {count}"),
         ("viewer", "https://assets.example.com/a?stage={text}&b=1#c"),
         ("kit", "--/app/stage={text}", "--portableRoot", "/srv/{session_id}"),
+        ("env", "A=b", "/app/kit/kit", "/app/apps/a.kit", "--enable", "{choice}", "--/app/title=Stage-{text}"),
+        ("kit", "app.kit", "--exec", "{choice}"),
+        ("viewer", "-I{text}"),
+        ("/opt/app/run.sh", "--stage", "{usd_stage_uri}", "--count={count}"),
         ("sh", "-c", 'exec viewer "$1"', "sh", "{text}"),
         ("sh", "-c", 'exec viewer "$1"', "{text}"),
         ("env", "A=b", "viewer", "{text}"),
@@ -102,6 +125,85 @@ def test_a_session_does_not_choose_what_is_loaded(name: str) -> None:
         validate(version("viewer", **{name: "/srv/{text}"}))
 
     validate(version("viewer", STAGE="{text}", **{name: "/srv/{session_id}"}))
+
+
+@pytest.mark.parametrize(
+    "name", ["NVDA_KIT_ARGS", "NVDA_KIT_NUCLEUS", "VIEWER_OPTIONS", "EXTRA_FLAGS", "MY_OPTS", "ARGS", "RUN_COMMAND"]
+)
+def test_a_session_adds_no_options(name: str) -> None:
+    """A variable that is split at blanks, or put on a command line, holds no text of a session, also alone."""
+    for text in ("{text}", "--/app/auto_load_usd={usd_stage_uri}"):
+        with pytest.raises(InvalidArgument, match="lets a session add its own"):
+            validate(version("viewer", **{name: text}))
+
+    validate(version("viewer", **{name: "--quality={choice} --count={count}"}))
+
+
+FOREIGN = "the image's own entry point"
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "command", "problem"),
+    [
+        (None, ["--stage={usd_stage_uri}"], FOREIGN),
+        (None, ["viewer", "x{text}"], FOREIGN),
+        (None, ["--/app/auto_load_usd={usd_stage_uri}"], FOREIGN),
+        (None, ["{text}"], "choose the program"),
+        (None, ["kit", "app.kit", "{text}"], "what is loaded or run"),
+        ([], ["{text}"], "choose the program"),
+        ([], ["sh", "-c", "{text}"], "a program may be read"),
+        (["sh", "-c"], ["run {text}"], "a program may be read"),
+        (["{text}"], ["viewer"], "choose the program"),
+        (["/entrypoint.sh"], ["--/app/auto_load_usd={usd_stage_uri}"], "the script '/entrypoint.sh'"),
+        (["/docker-entrypoint"], ["--stage={text}"], "the script '/docker-entrypoint'"),
+        ([], ["/isaac-sim/runheadless.sh", "--stage={text}"], "the script '/isaac-sim/runheadless.sh'"),
+        (["tini", "--", "/app/run.bash"], ["--stage={text}"], "the script '/app/run.bash'"),
+    ],
+)
+def test_a_foreign_entry_point_is_given_whole_tokens(
+    entrypoint: list[str] | None, command: list[str], problem: str
+) -> None:
+    """What an image or a script does with its arguments is not known: refused, unless the version names what is run."""
+    with pytest.raises(InvalidArgument) as caught:
+        validate(contained(entrypoint, command))
+
+    assert problem in caught.value.problem
+    assert caught.value.field.startswith(("version.command[", "version.container.entrypoint["))
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "command"),
+    [
+        (None, ["--stage", "{usd_stage_uri}", "--quality={choice}", "--count={count}", "--port={signal_port}"]),
+        (None, []),
+        ([], ["/app/kit/kit", "/app/apps/a.kit", "--/app/auto_load_usd={usd_stage_uri}"]),
+        (["/app/kit/kit", "/app/apps/a.kit"], ["--/app/auto_load_usd={usd_stage_uri}"]),
+        (["tini", "--"], ["viewer", "--stage={usd_stage_uri}"]),
+        (["/entrypoint.sh"], ["{usd_stage_uri}"]),
+    ],
+)
+def test_what_a_container_may_be_given(entrypoint: list[str] | None, command: list[str]) -> None:
+    """A whole token for what is not known; beside an option for what the version names."""
+    validate(contained(entrypoint, command))
+
+
+def test_an_image_may_read_variables_again() -> None:
+    """What a foreign entry point finds in its environment, it may put on a command line as well."""
+    for text in ("x{text}", "--stage={usd_stage_uri}"):
+        with pytest.raises(InvalidArgument, match=FOREIGN):
+            validate(contained(None, [], STAGE=text))
+
+    validate(contained(None, [], STAGE="{usd_stage_uri}", ADDRESS="http://{public_address}/{choice}"))
+    validate(contained([], ["viewer"], STAGE="stage={usd_stage_uri}"))
+
+
+def contained(entrypoint: list[str] | None, command: list[str], **environment: str) -> Version:
+    made = version(*command, **environment)
+    made.container.image = "app:1"
+    if entrypoint is not None:
+        made.container.entrypoint.SetInParent()
+        made.container.entrypoint.extend(entrypoint)
+    return made
 
 
 def test_a_variable_holds_a_sessions_text_alone() -> None:

@@ -62,6 +62,8 @@ def test_good() -> None:
     validate(json_format.ParseDict(GOOD, Version()))
     validate(changed("container.image", "a"))
     validate(Version(version="1.0.0", container=Container(image="a")))
+    validate(changed("container.entrypoint", []))
+    validate(changed("container.entrypoint", ["tini", "--"]))
     validate(json_format.ParseDict({"version": "1.0.0", "fake": {"ready_after": "0s", "viewers": 0}}, Version()))
 
 
@@ -98,6 +100,11 @@ def test_good() -> None:
         ("command", ["bash", "-ec", "run {usd_stage_uri}"], "version.command[2]", "where a program may be read"),
         ("command.2", "a" * 9000, "version.command[2]", "9000 characters long"),
         ("command", ["a"] * 600, "version.command", "600 tokens"),
+        ("container.entrypoint", [""], "version.container.entrypoint[0]", "name the program"),
+        ("container.entrypoint", ["a", 7], "version.container.entrypoint[1]", "it is not text"),
+        ("container.entrypoint", ["a"] * 600, "version.command", "606 tokens"),
+        ("container.entrypoint", ["a", "{port}"], "version.container.entrypoint[1]", "unknown placeholder {port}"),
+        ("container.entrypoint", ["{quality}"], "version.container.entrypoint[0]", "choose the program"),
         ("environment", {"A B": "x"}, "version.environment['A B']", "not the name of a variable"),
         ("environment", {"FOOTLIGHTS_X": "x"}, "version.environment['FOOTLIGHTS_X']", "Footlights' own"),
         ("working_directory", "srv", "version.working_directory", "not an absolute path"),
@@ -184,3 +191,14 @@ def test_a_stage_that_no_command_takes() -> None:
 def test_a_secret_in_the_environment() -> None:
     """It needs no value: its variable is then not set."""
     validate(changed("environment", {"OMNI_PASS": "{token}", "URL": "https://me:{token}@host/{quality}"}))
+
+
+def test_something_is_run() -> None:
+    """An entry point that is cleared leaves the command, so there must be one."""
+    cleared = json_format.ParseDict({"version": "1.0.0", "container": {"image": "a", "entrypoint": []}}, Version())
+
+    with pytest.raises(InvalidArgument, match="and there is no command"):
+        validate(cleared)
+
+    cleared.container.entrypoint.extend(["viewer"])
+    validate(cleared)

@@ -30,7 +30,7 @@ def manifest(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", recipes.names())
 def test_shipped(name: str) -> None:
     """Every recipe that ships is valid, its releases point at its versions, and it says how a viewer reaches it."""
-    loaded = recipes.load(name)
+    loaded = recipes.load(name, {"ACCEPT_EULA": "Y"})
 
     assert loaded.application.application == name
     known = {version.version for version in loaded.versions}
@@ -42,8 +42,8 @@ def test_shipped(name: str) -> None:
 
 
 def test_names() -> None:
-    """The recipes that ship are the viewer and Kit's two generations."""
-    assert recipes.names() == ["kit-106", "kit-108", "usd-viewer"]
+    """The recipes that ship are the viewer, Kit's generations and Isaac Sim."""
+    assert recipes.names() == ["isaac-sim-6", "kit-106", "kit-107", "kit-108-110", "usd-viewer"]
 
 
 def test_the_viewers_stages() -> None:
@@ -72,6 +72,7 @@ def test_variables(manifest: Path) -> None:
     [
         ("", "", r"app\.yaml: versions\[0\]\.default_usd_stage_uri: \$\{STAGE\} has no value; set STAGE"),
         ("${STAGE}", "${", r"default_usd_stage_uri: contains"),
+        ("${STAGE}", "${EULA:?Y}", r"default_usd_stage_uri: EULA has no value; set it to 'Y' where you agree"),
         ("${STAGE}", "[", r"app\.yaml: not valid YAML"),
         ("default_usd_stage_uri: ${STAGE}", "comand: []", r"app\.yaml: .*comand"),
         ("version: 1.0.0", "version: 1.0", r"app\.yaml: .*version"),

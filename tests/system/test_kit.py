@@ -19,8 +19,10 @@ GPU = "GPU-00000000-0000-0000-0000-000000000001"
 STANDIN_KIT = Path(__file__).parents[1] / "launch" / "standin_kit.py"
 
 
-@pytest.mark.parametrize("generation", ["106", "108"])
-async def test_kit_is_launched_on_its_gpu_with_its_ports(stack: Stack, tmp_path: Path, generation: str) -> None:
+@pytest.mark.parametrize(("generation", "recipe"), [("107", "kit-107"), ("108", "kit-108-110"), ("108", "kit-108")])
+async def test_kit_is_launched_on_its_gpu_with_its_ports(
+    stack: Stack, tmp_path: Path, generation: str, recipe: str
+) -> None:
     """A session of Kit becomes READY on the ports and device it was given, with the stage that was asked for."""
     root = tmp_path / "kit-app"
     (root / "kit").mkdir(parents=True)
@@ -34,14 +36,14 @@ async def test_kit_is_launched_on_its_gpu_with_its_ports(stack: Stack, tmp_path:
     machine.set(FakeState(gpus=(FakeGpu(uuid=GPU),)))
     await stack.start_agent("gpu-node", "--launchers", "process", "--devices", "nvml", environment=machine.environment)
     variables = {"KIT_ROOT": str(root), "STAGE_ROOT": str(stage.parent)}
-    manifest = recipes.load(f"kit-{generation}", variables)
-    await stack.put(f"/applications/kit-{generation}", MessageToDict(manifest, preserving_proto_field_name=True))
+    manifest = recipes.load(recipe, variables)
+    await stack.put(f"/applications/{recipe}", MessageToDict(manifest, preserving_proto_field_name=True))
 
     created = await stack.post(
         "/stream",
         {
-            "application": f"kit-{generation}",
-            "application_version": "1.2.0-process",
+            "application": recipe,
+            "application_version": "1.3.0-process",
             "application_arguments": {"usd_stage_uri": str(stage)},
         },
     )

@@ -478,6 +478,7 @@ class Container(_message.Message):
     PROCESSORS_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
     DISK_BYTES_FIELD_NUMBER: _builtins.int
+    ENTRYPOINT_FIELD_NUMBER: _builtins.int
     image: _builtins.str
     """Required. The image, by tag or digest."""
     pull_policy: _builtins.str
@@ -506,6 +507,13 @@ class Container(_message.Message):
     def volume_mounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Container.VolumeMount]:
         """Optional. Bind mounts and volumes."""
 
+    @_builtins.property
+    def entrypoint(self) -> _struct_pb2.ListValue:
+        """Optional. What is run in place of the image's entry point: texts, each a template as those of `command`, which follow
+        them. `[]` runs `command` alone. Without it the image's own is run, and may give its arguments to a shell: then what
+        a session chooses must be whole tokens of `command`, or whole variables, of letters, digits and `%+,-./:=@_`.
+        """
+
     def __init__(
         self,
         *,
@@ -519,10 +527,11 @@ class Container(_message.Message):
         processors: _builtins.float = ...,
         tasks: _builtins.int = ...,
         disk_bytes: _builtins.int = ...,
+        entrypoint: _struct_pb2.ListValue | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entrypoint", b"entrypoint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_bytes", b"disk_bytes", "image", b"image", "memory_bytes", b"memory_bytes", "mounts", b"mounts", "processors", b"processors", "pull_policy", b"pull_policy", "shm_size_bytes", b"shm_size_bytes", "tasks", b"tasks", "user", b"user", "volume_mounts", b"volume_mounts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_bytes", b"disk_bytes", "entrypoint", b"entrypoint", "image", b"image", "memory_bytes", b"memory_bytes", "mounts", b"mounts", "processors", b"processors", "pull_policy", b"pull_policy", "shm_size_bytes", b"shm_size_bytes", "tasks", b"tasks", "user", b"user", "volume_mounts", b"volume_mounts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

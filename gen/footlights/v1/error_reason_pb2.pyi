@@ -353,6 +353,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The session has no viewer with this id. List its viewers; a grant that was not used yet is none."""
     VIEWER_DISCONNECTED: _ErrorReason.ValueType  # 152
     """The viewer was disconnected, and its grant is refused since. Ask for another grant, if you may."""
+    TEXT_UNSAFE: _ErrorReason.ValueType  # 170
+    """What the version runs could parse the text once more, as a shell does. Give it without the characters that the message
+    names; or register a version that says in container.entrypoint what is run.
+    """
     AGENT_TOO_OLD: _ErrorReason.ValueType  # 173
     """The agent of the session's node is of an earlier release and does not know something that the version needs. Upgrade
     agents before versions and profiles use what is new.
@@ -693,6 +697,10 @@ VIEWER_NOT_FOUND: ErrorReason.ValueType  # 151
 """The session has no viewer with this id. List its viewers; a grant that was not used yet is none."""
 VIEWER_DISCONNECTED: ErrorReason.ValueType  # 152
 """The viewer was disconnected, and its grant is refused since. Ask for another grant, if you may."""
+TEXT_UNSAFE: ErrorReason.ValueType  # 170
+"""What the version runs could parse the text once more, as a shell does. Give it without the characters that the message
+names; or register a version that says in container.entrypoint what is run.
+"""
 AGENT_TOO_OLD: ErrorReason.ValueType  # 173
 """The agent of the session's node is of an earlier release and does not know something that the version needs. Upgrade
 agents before versions and profiles use what is new.

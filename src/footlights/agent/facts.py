@@ -121,7 +121,10 @@ def node_facts(
         public_address=config.public_address,
         signal_address=config.signal_address or config.public_address,
         launchers=launchers,
-        launcher_facts=[NodeFacts.Launcher(name=name, isolation=_isolation(name, config)) for name in launchers],
+        launcher_facts=[
+            NodeFacts.Launcher(name=name, isolation=_isolation(name, config), entrypoints=LAUNCHERS[name].entrypoints)
+            for name in launchers
+        ],
         labels=dict(config.labels),
         notes=[encodable(note) for note in notes],
         port_blocks=port_blocks,

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from footlights.v1.application_pb2 import Version
 
 
+ENTRYPOINTS: Final = "+entrypoint"
+"""Follows the name of a launcher whose agent knows ``container.entrypoint``."""
+
+
 @dataclass(frozen=True, slots=True)
 class LauncherSettings:
     """What an operator may set of a node's launchers."""
@@ -76,6 +80,8 @@ class LauncherTraits:
     """Whether applications see a file system of their own: PATH, HOME and commands are those of their image."""
     home: str = ""
     """The home of an application whose version sets none; empty: the launch's own, which its plan names."""
+    entrypoints: bool = False
+    """Whether a version may say what is run in place of its image's entry point."""
     own_user: bool = False
     """Whether applications run as another user than the agent: a process that cannot be looked into may be theirs."""
     own_network: bool = False
@@ -100,6 +106,15 @@ def traits_of(version: Version | Recipe) -> LauncherTraits:
         if traits.member and version.HasField(traits.member):  # type: ignore[arg-type]  # the names are the message's
             return traits
     return PROCESS
+
+
+def placed_by(version: Version) -> str:
+    """Return the launcher that a node must offer for a version, with what its agent must know of it.
+
+    An agent of the release before would run the image's own entry point, with a command that is not for that.
+    """
+    own = version.HasField("container") and version.container.HasField("entrypoint")
+    return traits_of(version).name + (ENTRYPOINTS if own else "")
 
 
 def _caches(settings: LauncherSettings) -> CacheStore | None:
@@ -201,6 +216,7 @@ CONTAINER: Final = LauncherTraits(
     validate=_validate_container,
     pulls=True,
     own_files=True,
+    entrypoints=True,
     home="/run/footlights/home",
     own_user=True,
     own_network=True,

@@ -20,6 +20,7 @@ from footlights.launch.launchers import traits_of
 from footlights.launch.recipe.arguments import as_text, convert_arguments
 from footlights.launch.recipe.stages import from_session_file, resolve_stage, without_query
 from footlights.launch.recipe.template import TemplateError, parse
+from footlights.launch.recipe.whole_command import whole_command
 from footlights.protocol import counterparts
 from footlights.protocol.times import seconds
 from footlights.v1.application_pb2 import Version
@@ -54,7 +55,7 @@ def render(
     version = counterparts.version(assignment.version)
     try:
         values = _values(assignment, version, ports, public_address, device.index)
-        argv = tuple(parse(token).render_token(values) for token in version.command)
+        argv = tuple(parse(token.text).render_token(values) for token in whole_command(version))
         mounts = tuple(_mount(mount, values) for mount in mounts_of(version.container))
         own, secret = _environment(version, values)
     except (TemplateError, InvalidArgument) as error:

@@ -5,6 +5,7 @@ variables, which are replaced once, when the file is read, so that one file work
 
     ${NAME}             required
     ${NAME:-default}    the default if NAME is not given
+    ${NAME:?VALUE}      required, and nothing but VALUE: for what somebody has to agree to
     $${                 a literal ``${``
 
 ``FOOTLIGHTS_STAGES`` and ``FOOTLIGHTS_KIT_STAGE`` are always defined: the directory of the sample stages in this
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 KIT_STAGE = Path(__file__).with_name("kit_stage.py")
 """What Kit runs to open a stage whose address is secret."""
 MAX_FILE_BYTES = 4 << 20
-_VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{")
+RENAMED = {"kit-108": "kit-108-110"}
+"""Recipes of releases before, by the names that they had: each is loaded for an application of its old name."""
+_VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([-?])([^}]*))?\}|\$\{")
 
 
 def names() -> list[str]:
@@ -52,7 +55,8 @@ def load(source: str | Path, variables: Mapping[str, str] | None = None) -> Appl
         InvalidArgument: the file is missing or not YAML, or has a variable without a value or an unknown member; names
             the file and the member.
     """
-    label, text = _read(source)
+    renamed = RENAMED.get(source) if isinstance(source, str) else None
+    label, text = _read(renamed or source)
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -62,9 +66,12 @@ def load(source: str | Path, variables: Mapping[str, str] | None = None) -> Appl
     given = {"FOOTLIGHTS_STAGES": str(stages()), "FOOTLIGHTS_KIT_STAGE": str(KIT_STAGE), **(variables or {})}
     filled = {str(name): _fill(item, given, label, str(name)) for name, item in content.items()}
     try:
-        return json_format.ParseDict(filled, ApplyApplicationRequest())
+        loaded = json_format.ParseDict(filled, ApplyApplicationRequest())
     except json_format.ParseError as error:
         raise InvalidArgument(label, f"{error}") from None
+    if renamed:
+        loaded.application.application = str(source)
+    return loaded
 
 
 def stages() -> Path:
@@ -107,14 +114,17 @@ def _fill(value: object, variables: Mapping[str, str], label: str, member: str) 
 
 def _value(found: re.Match[str], variables: Mapping[str, str], label: str, member: str) -> str:
     name: str | None = found.group(1)
-    default: str | None = found.group(2)
+    kind: str | None = found.group(2)
     if found.group() == "$${":
         return "${"
     if name is None:
         raise InvalidArgument(
             f"{label}: {member}", "contains '${' without a name; write ${NAME}, or $${ for a literal one."
         )
-    value = variables.get(name, default)
+    value = variables.get(name, found.group(3) if kind == "-" else None)
+    if kind == "?" and value != found.group(3):
+        text = f"{name} is {value!r}" if value is not None else f"{name} has no value"
+        raise InvalidArgument(f"{label}: {member}", f"{text}; set it to {found.group(3)!r} where you agree to it.")
     if value is None:
         raise InvalidArgument(
             f"{label}: {member}", f"${{{name}}} has no value; set {name}, or write ${{{name}:-default}}."

@@ -651,6 +651,74 @@ async def test_structured_mounts_reach_agents_of_both_releases(plane: Control) -
     assert (kept["mounts"], kept["volume_mounts"][0]) == (["/etc/a:/a"], volumes[0])
 
 
+@pytest.mark.parametrize(
+    ("entrypoint", "command"), [([], ["viewer"]), (["kit", "a.kit"], ["--/app/auto_load_usd={usd_stage_uri}"])]
+)
+async def test_an_entry_point_of_its_own_waits_for_an_agent_that_knows_it(
+    plane: Control, entrypoint: list[str], command: list[str]
+) -> None:
+    """An agent of the release before would run the image's, which may hand a session's text to a shell."""
+    container = {"image": "app:1", "entrypoint": entrypoint}
+    body = {
+        "application": {},
+        "versions": [
+            {"version": "1.0.0", "container": container, "command": command},
+            {"version": "1.0.1", "container": {"image": "app:1"}, "command": ["viewer"]},
+        ],
+        "releases": {"default": "1.0.0"},
+    }
+    assert (await plane.rest("PUT", "/v1/applications/boxed", json=body)).status_code == 200
+    facts: dict[str, Any] = {"name": "container", "isolation": "CONTAINER"}
+    await plane.agent("old", *_gpus(1), facts={"launchers": ["container"], "launcher_facts": [facts]})
+
+    made = await plane.create(application="boxed")
+    own = await _where(plane, application="boxed", application_version="1.0.1")
+    told = (await plane.get(made.session_id)).queue.wait_reasons
+    facts = {**facts, "entrypoints": True}
+    agent = await plane.agent("new", gpu("GPU-new"), facts={"launchers": ["container"], "launcher_facts": [facts]})
+    await plane.place()
+    carried = (await agent.assignment(made.session_id)).version
+    kept = (await plane.rest("GET", "/v1/applications/boxed/versions/1.0.0")).json()
+
+    assert own == "old"
+    assert "container+entrypoint" in " ".join(why.message for why in told)
+    assert carried.container.HasField("entrypoint")
+    assert [value.string_value for value in carried.container.entrypoint.values] == entrypoint
+    assert (kept["container"]["entrypoint"], kept["command"]) == (entrypoint, command)
+    assert (await plane.get(made.session_id)).node == "new"
+
+
+async def test_a_hostile_stage_is_refused_when_the_session_is_created(plane: Control) -> None:
+    """With its field and reason, before anything is placed; what parses nothing again takes any name."""
+    roots = {"allowed_stage_roots": ["/srv/stages"]}
+    foreign = {"image": "app:1"}
+    body = {
+        "application": {},
+        "versions": [
+            {"version": "1.0.0", "container": foreign, "command": ["--stage", "{usd_stage_uri}"], **roots},
+            {
+                "version": "1.0.1",
+                "container": {**foreign, "entrypoint": []},
+                "command": ["v", "{usd_stage_uri}"],
+                **roots,
+            },
+        ],
+        "releases": {"default": "1.0.0"},
+    }
+    assert (await plane.rest("PUT", "/v1/applications/boxed", json=body)).status_code == 200
+    for name in ("a$(touch${IFS}pwned).usd", "a;id;.usd", "a b.usd", "`id`.usd"):
+        wanted = {"application": "boxed", "application_arguments": {"usd_stage_uri": f"/srv/stages/{name}"}}
+        refused = await plane.rest("POST", "/v1/sessions", json=wanted)
+        taken = await plane.rest("POST", "/v1/sessions", json={**wanted, "application_version": "1.0.1"})
+
+        assert (refused.status_code, refused.json()["details"][0]["reason"]) == (400, "TEXT_UNSAFE")
+        assert "application_arguments.usd_stage_uri" in refused.text
+        assert taken.status_code == 202, taken.text
+    body["versions"] = [{"version": "1.0.2", "container": foreign, "command": ["--stage={usd_stage_uri}"]}]
+    late = await plane.rest("PUT", "/v1/applications/boxed", json=body)
+    assert (late.status_code, late.json()["details"][0]["reason"]) == (400, "VERSION_INVALID")
+
+
 async def test_labels_and_priority_are_kept(plane: Control) -> None:
     """They are the caller's own."""
     made = await plane.create(labels={"team": "ünï", "empty": ""}, priority=7)

@@ -34,19 +34,23 @@ class NodeFacts(_message.Message):
 
         NAME_FIELD_NUMBER: _builtins.int
         ISOLATION_FIELD_NUMBER: _builtins.int
+        ENTRYPOINTS_FIELD_NUMBER: _builtins.int
         name: _builtins.str
         """Its name: `process`, `container`, `fake`."""
         isolation: _recipe_pb2.Needs.Isolation.ValueType
         """How far it separates an application from everything else on the node."""
+        entrypoints: _builtins.bool
+        """Whether it runs something else than the entry point of an image where a version says so."""
         def __init__(
             self,
             *,
             name: _builtins.str = ...,
             isolation: _recipe_pb2.Needs.Isolation.ValueType = ...,
+            entrypoints: _builtins.bool = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["isolation", b"isolation", "name", b"name"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["entrypoints", b"entrypoints", "isolation", b"isolation", "name", b"name"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -557,6 +557,7 @@ class Container(_message.Message):
     PROCESSORS_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
     DISK_BYTES_FIELD_NUMBER: _builtins.int
+    ENTRYPOINT_FIELD_NUMBER: _builtins.int
     image: _builtins.str
     """The image, by tag or digest."""
     pull_policy: _builtins.str
@@ -584,6 +585,12 @@ class Container(_message.Message):
     def volume_mounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Container.VolumeMount]:
         """Bind mounts and volumes."""
 
+    @_builtins.property
+    def entrypoint(self) -> _struct_pb2.ListValue:
+        """What is run in place of the image's entry point; the command follows. Unset: the image's own. An agent of the release
+        before does not know it: such a version is placed where `Launcher.entrypoints` is true.
+        """
+
     def __init__(
         self,
         *,
@@ -597,10 +604,11 @@ class Container(_message.Message):
         processors: _builtins.float = ...,
         tasks: _builtins.int = ...,
         disk_bytes: _builtins.int = ...,
+        entrypoint: _struct_pb2.ListValue | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entrypoint", b"entrypoint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_bytes", b"disk_bytes", "image", b"image", "memory_bytes", b"memory_bytes", "mounts", b"mounts", "processors", b"processors", "pull_policy", b"pull_policy", "shm_size_bytes", b"shm_size_bytes", "tasks", b"tasks", "user", b"user", "volume_mounts", b"volume_mounts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_bytes", b"disk_bytes", "entrypoint", b"entrypoint", "image", b"image", "memory_bytes", b"memory_bytes", "mounts", b"mounts", "processors", b"processors", "pull_policy", b"pull_policy", "shm_size_bytes", b"shm_size_bytes", "tasks", b"tasks", "user", b"user", "volume_mounts", b"volume_mounts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from footlights import scheduler
 from footlights.control import stored
-from footlights.launch.launchers import LAUNCHERS
+from footlights.launch.launchers import ENTRYPOINTS, LAUNCHERS
 from footlights.protocol import enums
 from footlights.protocol.isolation import Isolation
 from footlights.v1 import application_pb2, node_pb2
@@ -93,8 +93,10 @@ def node_view(member: FleetNode, quarantined: Mapping[tuple[str, str], TimeApart
 
 
 def _launchers(facts: node_pb2.NodeFacts) -> dict[str, Isolation]:
-    said = {each.name: each.isolation for each in facts.launcher_facts}
-    return {name: _isolation(name, said.get(name, 0)) for name in facts.launchers}
+    said = {each.name: each for each in facts.launcher_facts}
+    levels = {name: _isolation(name, said[name].isolation if name in said else 0) for name in facts.launchers}
+    able = {f"{name}{ENTRYPOINTS}": level for name, level in levels.items() if name in said and said[name].entrypoints}
+    return levels | able
 
 
 def _isolation(launcher: str, said: int) -> Isolation:

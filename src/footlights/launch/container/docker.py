@@ -190,6 +190,8 @@ def container_config(spec: ContainerSpec) -> dict[str, object]:
     }
     return {
         "Image": spec.image,
+        # With an entry point of the request's own, the image's command is left out as well.
+        **({"Entrypoint": [spec.program]} if spec.program else {}),
         "Cmd": list(spec.command) or None,
         "Env": [f"{name}={value}" for name, value in (*spec.environment, *spec.secret_environment)],
         "User": spec.user,

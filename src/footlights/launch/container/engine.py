@@ -60,7 +60,10 @@ class ContainerSpec:
 
     name: str
     image: str
+    program: str
+    """What is run in place of the image's entry point; empty: that."""
     command: tuple[str, ...]
+    """What follows."""
     environment: tuple[tuple[str, str], ...]
     mounts: tuple[str, ...]
     labels: Mapping[str, str]

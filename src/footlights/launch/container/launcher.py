@@ -320,7 +320,8 @@ def _spec(
     return ContainerSpec(
         name=_name(plan.launch_id),
         image=container.image,
-        command=plan.argv,
+        program=plan.argv[0] if container.HasField("entrypoint") else "",
+        command=plan.argv[1:] if container.HasField("entrypoint") else plan.argv,
         environment=tuple(sorted(environment.items())),
         mounts=(*mounts, session_file),
         labels={CLUSTER_LABEL: plan.cluster_id, LAUNCH_LABEL: plan.launch_id, SESSION_LABEL: plan.session_id},

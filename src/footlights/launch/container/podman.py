@@ -244,6 +244,9 @@ def create_arguments(spec: ContainerSpec, network: str, secrets: Sequence[str] =
         arguments += ["--device", spec.device]
     if spec.user:
         arguments += ["--user", spec.user]
+    if spec.program:
+        # As JSON, of which it may be a part otherwise.
+        arguments += ["--entrypoint", json.dumps([spec.program])]
     if spec.working_directory:
         arguments += ["--workdir", spec.working_directory]
     if spec.shm_size_bytes:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from footlights.launch.recipe.checks import refuse
 from footlights.launch.recipe.template import BUILT_IN, TemplateError, parse
+from footlights.launch.recipe.whole_command import whole_command
 
 if TYPE_CHECKING:
     from footlights.v1.application_pb2 import Container, Version
@@ -29,6 +30,7 @@ def validate(version: Version) -> None:
         raise refuse("version.container.pull_policy", f"{container.pull_policy!r} is unknown: choose one of {choices}.")
     if container.user and _USER.fullmatch(container.user) is None:
         raise refuse("version.container.user", f"{container.user!r} is not a user: write uid or uid:gid in digits.")
+    _check_entry_point(version)
     if container.shm_size_bytes < 0:
         raise refuse("version.container.shm_size_bytes", f"{container.shm_size_bytes} is negative: give a size.")
     if len(mounts_of(container)) > MAX_MOUNTS:
@@ -43,6 +45,17 @@ def validate(version: Version) -> None:
         field = f"version.container.volume_mounts[{number}]"
         _check_volume(field, volume)
         _check_target(f"{field}.target", volume.target, targets)
+
+
+def _check_entry_point(version: Version) -> None:
+    if not version.container.HasField("entrypoint"):
+        return
+    for number, value in enumerate(version.container.entrypoint.values):
+        if value.WhichOneof("kind") != "string_value":
+            field = f"version.container.entrypoint[{number}]"
+            raise refuse(field, "it is not text: write each token in quotes, as of a command.")
+    if not whole_command(version):
+        raise refuse("version.container.entrypoint", "it is [] and there is no command: write one of them.")
 
 
 def mounts_of(container: Container) -> list[str]:

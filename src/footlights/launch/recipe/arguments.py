@@ -12,6 +12,7 @@ from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 
 from footlights.errors import InvalidArgument, Reason, Violations
+from footlights.launch.recipe import read_again
 from footlights.launch.recipe.template import parse
 from footlights.protocol.bounds import bound
 from footlights.v1.application_pb2 import Argument, Version
@@ -71,6 +72,9 @@ def convert_arguments(
             elif argument.required:
                 text = "it is required and has no default: give it."
                 raise InvalidArgument(f"{FIELD}.{name}", text, reason=Reason.ARGUMENT_REQUIRED)
+    for name, text in read_again.given_texts(version, values):
+        with violations:
+            read_again.check(version, name, text)
     with violations:
         if given.get(STAGE) is not None:
             values[STAGE] = _stage(given[STAGE])

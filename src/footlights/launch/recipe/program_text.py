@@ -3,9 +3,11 @@
 There is no shell between a version and its application, but the application may be one, or anything else that reads
 a program from its command line or environment. A session's text belongs beside a program, as a token of its own.
 
-Two checks. Of a program that is known to run others or to take code, every place is refused that it may read code,
-a script's name or a program's name from. Of any other program, a token is refused that has a session's text among
-blanks, quotes, brackets and the like: that is some language's text, and the session could leave its quotes.
+Of a program that is known to run others or to take code, every place is refused that it may read code, a script's name
+or a program's name from. Of any other program, a token is refused that has a session's text among blanks, quotes,
+brackets and the like: that is some language's text, and the session could leave its quotes. So is one in which it could
+name an option, or what Kit loads. Where something may parse the command once more, such as an image's own entry point,
+a session's text is a whole token; which texts may pass there is said by `read_again`.
 """
 
 from __future__ import annotations
@@ -15,13 +17,15 @@ import re
 from typing import TYPE_CHECKING
 
 from footlights.launch.recipe.checks import refuse
-from footlights.launch.recipe.template import parse
-from footlights.v1.application_pb2 import Argument
+from footlights.launch.recipe.read_again import EXEC, KIT_SETTING, SPLIT_VARIABLE, STAGE_NAME, free_names
+from footlights.launch.recipe.template import Placeholder, parse
+from footlights.launch.recipe.whole_command import foreign_reader, whole_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from footlights.launch.recipe.template import Template
+    from footlights.launch.recipe.whole_command import CommandToken
     from footlights.v1.application_pb2 import Version
 
 _INTERPRETERS = re.compile(
@@ -41,6 +45,12 @@ _CODE_OPTION = re.compile(
     r"-[A-Za-z]*[ceErRpfmMilx]|-ex|--?(eval|print|exec|execute|execute-only|command|run|code|expression|source|file"
     r"|require|import|init-file|rcfile|include|load|loader|program)"
 )
+_KIT = re.compile(r"kit(-gcov)?(\.exe)?|.+\.kit(\.sh)?")
+"""Omniverse Kit, or the file of an application of it."""
+_KIT_CODE = re.compile(
+    r"--/(persistent/)?(app/(exec|exts?|extensions|python|runScript|settings|tokens)|plugins|exts/omni\.kit\.registry.*)(/|$)"
+)
+"""Settings of Kit that name what it loads or runs."""
 _WORDS = re.compile(r"[\s\"'`()\[\]{};$|\\<>]")
 _LOADED = re.compile(
     r"(LD_|DYLD_|PYTHON|PERL5?|RUBY|NODE_|LUA_|BASH|JAVA_|JDK_|_JAVA|GCONV_|GLIBC_|MALLOC_|VK_|LIBGL_|__EGL_|__GLX_|EGL_"
@@ -49,37 +59,42 @@ _LOADED = re.compile(
 )
 
 
-_SHOWN = re.compile(r"\w*(ARGS|ARGUMENTS|ARGV|OPTS|OPTIONS|FLAGS|CMD|COMMAND)", re.IGNORECASE)
-"""Variables whose text programs put on a command line."""
 _SHELLS_OWN = re.compile(r"_|PWD|OLDPWD|PPID|E?UID|GROUPS|OPTIND|OPTARG|SHLVL|LINENO|RANDOM|SECONDS|MAIL\w*|HISTCMD")
 """Variables that a shell sets itself, or takes numbers in: a unit's is set by one."""
 
 
 def check_command(version: Version) -> None:
-    """Check every token of the command. Raises InvalidArgument for the first that is refused."""
-    chosen, free = _chosen(version), _free(version)
-    first = parse(version.command[0])
-    if first.names & chosen:
-        text = f"{version.command[0]!r} lets a session choose the program: write its name, and give arguments after it."
-        raise refuse("version.command[0]", text)
-    templates = [parse(token) for token in version.command]
+    """Check every token of what a version runs. Raises InvalidArgument for the first that is refused."""
+    chosen, free, foreign = _chosen(version), free_names(version), foreign_reader(version)
+    tokens = whole_command(version)
+    templates = [parse(token.text) for token in tokens]
+    if foreign:
+        for token, template in zip(tokens, templates, strict=True):
+            _alone(token.field, token.text, template, free, foreign)
+    if templates[0].names & chosen:
+        text = f"{tokens[0].text!r} lets a session choose the program: write its name, and give arguments after it."
+        raise refuse(tokens[0].field, text)
     for number in _read_as_code(templates, chosen):
-        token, name = version.command[number], min(templates[number].names & chosen)
+        token, name = tokens[number], min(templates[number].names & chosen)
         raise refuse(
-            f"version.command[{number}]",
-            f"{token!r} puts {{{name}}} where a program may be read, "
+            token.field,
+            f"{token.text!r} puts {{{name}}} where a program may be read, "
             "and a session could give it commands: write the program without it, and the placeholder as a token after "
             'it (a shell\'s "$1").',
         )
-    for number, (token, template) in enumerate(zip(version.command, templates, strict=True)):
-        _among_words(f"version.command[{number}]", token, template, free)
+    for token, template in zip(tokens, templates, strict=True):
+        _among_words(token.field, token.text, template, free)
+    for number, template in enumerate(templates):
+        if names := template.names & free:
+            _kit_and_options(tokens, number, _start(template), min(names))
 
 
 def check_variable(version: Version, field: str, name: str, text: str) -> None:
     """Check one variable of the environment. Raises InvalidArgument."""
-    template, chosen = parse(text), _chosen(version)
-    if template.names & {argument.name for argument in version.arguments if argument.secret}:
-        if _SHOWN.fullmatch(name):
+    template, chosen, free = parse(text), _chosen(version), free_names(version)
+    secret = {argument.name for argument in version.arguments if argument.secret}
+    if template.names & secret:
+        if SPLIT_VARIABLE.fullmatch(name):
             raise refuse(field, f"{name} becomes a part of a command line, which process lists show: no secret.")
         if _SHELLS_OWN.fullmatch(name):
             raise refuse(field, f"{name} is a shell's own variable, and can hold no secret: choose another name.")
@@ -88,18 +103,17 @@ def check_variable(version: Version, field: str, name: str, text: str) -> None:
             f"{name} says what is loaded or run, and {{{min(template.names & chosen)}}} lets a session choose it: "
         )
         raise refuse(field, problem + "write a fixed value, or choose another variable.")
-    _among_words(field, text, template, _free(version))
+    _among_words(field, text, template, free)
+    if template.names & free and SPLIT_VARIABLE.fullmatch(name):
+        problem = f"{name} is made into options, and {{{min(template.names & free)}}} lets a session add its own: "
+        raise refuse(field, problem + "write a fixed value, or give the placeholder a token of the command.")
+    if foreign := foreign_reader(version):
+        _alone(field, text, template, free - secret, foreign)
 
 
 def _chosen(version: Version) -> frozenset[str]:
     """The placeholders whose text comes from a session."""
-    return frozenset({"usd_stage_uri", *(argument.name for argument in version.arguments)})
-
-
-def _free(version: Version) -> frozenset[str]:
-    """Those whose text a session chooses freely: no numbers, and none of a version's own allowed values."""
-    limited = {each.name for each in version.arguments if each.type != Argument.STRING or each.allowed_values}
-    return _chosen(version) - limited
+    return frozenset({STAGE_NAME, *(argument.name for argument in version.arguments)})
 
 
 def _among_words(field: str, text: str, template: Template, free: frozenset[str]) -> None:
@@ -109,6 +123,33 @@ def _among_words(field: str, text: str, template: Template, free: frozenset[str]
             field,
             f"{text!r} puts {{{min(names)}}} among words or quotes, and a session could end them and add its own: give "
             f"the placeholder a token or variable of its own, such as --option={{{min(names)}}}.",
+        )
+
+
+def _alone(field: str, text: str, template: Template, free: frozenset[str], foreign: str) -> None:
+    names = template.names & free
+    if names and not (len(template.parts) == 1 and isinstance(template.parts[0], Placeholder)):
+        raise refuse(
+            field,
+            f"{text!r} puts {{{min(names)}}} beside other text, and {foreign} may parse it once more: write what is "
+            f"run as container.entrypoint ([] runs the command alone), or the placeholder as a token {{{min(names)}}}.",
+        )
+
+
+def _kit_and_options(tokens: Sequence[CommandToken], number: int, start: str, name: str) -> None:
+    """Refuse a token in which a session could name an option or a setting, or choose what Kit loads."""
+    token, before = tokens[number], tokens[number - 1].text if number else ""
+    option, is_set, _ = start.partition("=")
+    if start == "-" or (start.startswith("--") and not is_set):
+        text = f"{token.text!r} lets a session choose an option by {{{name}}}: "
+        raise refuse(token.field, f"{text}write the option, and the placeholder after '=' or as a token.")
+    kit = any(each.text.startswith(KIT_SETTING) or _KIT.fullmatch(posixpath.basename(each.text)) for each in tokens)
+    loads = EXEC in (option, before) or _KIT_CODE.match(option)
+    if loads or (kit and not start.startswith(KIT_SETTING)):
+        raise refuse(
+            token.field,
+            f"{token.text!r} lets a session choose by {{{name}}} what is loaded or run: write a fixed value. Kit takes "
+            f"text as a setting, --/path={{{name}}}; its scripts find a session's in FOOTLIGHTS_SESSION_FILE.",
         )
 
 

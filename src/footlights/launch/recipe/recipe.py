@@ -14,6 +14,7 @@ from footlights.launch.recipe import declarations, limits, program_text
 from footlights.launch.recipe.checks import refuse
 from footlights.launch.recipe.stages import StageError, delivery_of, parse_root, parse_stage
 from footlights.launch.recipe.template import BUILT_IN, TemplateError, parse
+from footlights.launch.recipe.whole_command import whole_command
 from footlights.protocol.enums import field_name
 from footlights.v1.application_pb2 import Readiness, StageDelivery, Version
 
@@ -76,14 +77,14 @@ def _what_runs(version: Version) -> None:
 
 
 def _command(version: Version) -> None:
-    if len(version.command) > MAX_TOKENS:
-        raise refuse("version.command", f"it has {len(version.command)} tokens: at most {MAX_TOKENS} are allowed.")
-    for number, token in enumerate(version.command):
-        _template(version, f"version.command[{number}]", token, environment=False)
-    if version.command:
-        first = version.command[0]
-        if not first:
-            raise refuse("version.command[0]", "it is empty: name the program to run.")
+    tokens = whole_command(version)
+    if len(tokens) > MAX_TOKENS:
+        raise refuse("version.command", f"it has {len(tokens)} tokens: at most {MAX_TOKENS} are allowed.")
+    for token in tokens:
+        _template(version, token.field, token.text, environment=False)
+    if tokens:
+        if not tokens[0].text:
+            raise refuse(tokens[0].field, "it is empty: name the program to run.")
         program_text.check_command(version)
 
 

@@ -14,7 +14,9 @@ from urllib.parse import unquote, urlsplit
 
 from footlights.errors import InvalidArgument, Reason
 from footlights.launch.launchers import traits_of
+from footlights.launch.recipe import read_again
 from footlights.launch.recipe.template import parse
+from footlights.launch.recipe.whole_command import whole_command
 from footlights.v1.application_pb2 import StageDelivery, Version
 
 if TYPE_CHECKING:
@@ -67,6 +69,9 @@ def resolve_stage(version: Version, uri: str) -> str:
     if default and stage == parse_stage(default):
         return stage.text
     if any(stage.below(parse_root(root)) for root in version.allowed_stage_roots):
+        # A signature is in no command of a version that takes it from its session file.
+        plain = stage.text.partition("?")[0] if from_session_file(version) else stage.text
+        read_again.check(version, read_again.STAGE_NAME, plain)
         return stage.text
     allowed = ", ".join(version.allowed_stage_roots) or "none but the default stage"
     raise InvalidArgument(
@@ -107,7 +112,7 @@ def unopened(method: str | None, uri: str) -> str:
 
 
 def _texts(version: Version) -> Iterator[str]:
-    yield from version.command
+    yield from (token.text for token in whole_command(version))
     yield from version.environment.values()
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from footlights import errors
 from footlights.control import stored
 from footlights.control.dispatch.assignments import Recipe
-from footlights.launch.launchers import traits_of
+from footlights.launch.launchers import placed_by
 from footlights.launch.recipe import limits as recipe_limits
 from footlights.launch.recipe.arguments import NUCLEUS, STAGE, convert_arguments
 from footlights.launch.recipe.stages import resolve_stage, without_query
@@ -45,8 +45,8 @@ class Resolved:
 
     @property
     def launcher(self) -> str:
-        """``fake``, ``container`` or ``process``."""
-        return traits_of(self.version).name
+        """The launcher that a node must offer for it, as `launchers.placed_by` says."""
+        return placed_by(self.version)
 
 
 @dataclass(frozen=True, slots=True)
