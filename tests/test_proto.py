@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, MethodDescriptor
 
 from footlights.auth.roles import PERMISSIONS
-from footlights.control.assembly import KAS_SERVICES, REST_SERVICES
+from footlights.control.assembly import KAS_SERVICES, NVCF_SERVICES, REST_SERVICES
 from footlights.gateway import Binding, routes
 from footlights.gateway.options import Options
 from tests.contract import descriptors, golden
@@ -31,7 +31,7 @@ def test_the_services_are_those_that_are_served() -> None:
     """A service that is declared is registered, and the other way round."""
     declared = {service.full_name for file in FILES for service in file.services_by_name.values()}
 
-    assert declared == {*SERVICES, *KAS_SERVICES}
+    assert declared == {*SERVICES, *KAS_SERVICES, *NVCF_SERVICES}
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
@@ -75,7 +75,7 @@ def test_every_rpc_decides_whether_it_may_be_repeated(method: MethodDescriptor) 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
 def test_every_rpc_but_the_link_has_a_rest_form(method: MethodDescriptor) -> None:
     """Agents and replicas speak gRPC only; people have both."""
-    assert _http(method) == (method.containing_service.full_name in (*REST_SERVICES, *KAS_SERVICES))
+    assert _http(method) == (method.containing_service.full_name in (*REST_SERVICES, *KAS_SERVICES, *NVCF_SERVICES))
     assert _http(method) == (
         method.containing_service.name not in ("AgentService", "CertificateService", "ReplicaService")
     )

@@ -27,6 +27,7 @@ from footlights import errors
 from footlights.auth.secrets import ClusterKey
 from footlights.control.assembly import REST_SERVICES, Plane, assemble
 from footlights.control.grpc_listener import AGENT_SERVICE, CERTIFICATE_SERVICE, REPLICA_SERVICE
+from footlights.control.services.nvcf.sign_in import Patience
 from footlights.control.services.routes import Origin
 from footlights.control.settings import ServerSettings
 from footlights.gateway.upstream import LocalUpstream, OutgoingCall, UpstreamError
@@ -449,6 +450,7 @@ async def control(
     *,
     url: str = "",
     key: ClusterKey | None = None,
+    patience: Patience | None = None,
     **settings: Any,
 ) -> AsyncIterator[Control]:
     """Run a control plane without its loops: a test makes their passes itself. ``url`` is empty for a SQLite store.
@@ -472,6 +474,7 @@ async def control(
             wall=clock,
             monotonic=clock.monotonic,
             decision_wait_s=0,
+            patience=patience,
         )
         admin = (directory / "admin.token").read_text().strip()
         transport = httpx2.ASGITransport(app=plane.app, raise_app_exceptions=False)

@@ -12,6 +12,7 @@ from footlights.errors import InvalidArgument
 from footlights.ids import is_loopback
 
 HERE = Path("data")
+FUNCTION = "0000abcd-0000-4000-8000-000000000000=kit"
 
 
 def test_the_defaults_are_well() -> None:
@@ -27,6 +28,19 @@ def test_the_defaults_are_well() -> None:
     [
         ({"http_listen": "127.0.0.1"}, "http_listen", "must be HOST:PORT, as in 127.0.0.1:8080 (got '127.0.0.1')"),
         ({"http_listen": ":8080"}, "http_listen", "must be HOST:PORT"),
+        ({"nvcf_functions": (FUNCTION,)}, "nvcf_functions", "is only for --nvcf"),
+        ({"nvcf": True, "nvcf_functions": ("1=kit",)}, "nvcf_functions", "the ids UUIDs (got '1=kit')"),
+        (
+            {"nvcf": True, "nvcf_functions": (f"{FUNCTION}@1.0.0",)},
+            "nvcf_functions",
+            "ID/VERSION_ID=APPLICATION@VERSION",
+        ),
+        (
+            {"nvcf": True, "nvcf_functions": (FUNCTION, FUNCTION.upper().replace("KIT", "kit"))},
+            "nvcf_functions",
+            "once",
+        ),
+        ({"nvcf": True, "roles": ("api",), "database": "postgresql://h/d"}, "nvcf", "roles api and frontdoor"),
         ({"ca_cert": HERE}, "ca_key", "Give both or neither"),
         ({"agents_address": "hub"}, "agents_address", "must be HOST:PORT"),
         ({"peers_listen": "x"}, "peers_listen", "must be HOST:PORT"),

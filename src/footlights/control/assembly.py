@@ -70,6 +70,8 @@ from footlights.control.services.kas.apps import AppConfigService, AppEditServic
 from footlights.control.services.kas.paths import KasPaths
 from footlights.control.services.kas.streams import StreamSessionService
 from footlights.control.services.nodes import NodeService
+from footlights.control.services.nvcf.functions import FunctionService
+from footlights.control.services.nvcf.sign_in import Patience, SignIn
 from footlights.control.services.profiles import ProfileService
 from footlights.control.services.sessions.connect import SessionConnector
 from footlights.control.services.sessions.create import SessionCreator
@@ -90,6 +92,7 @@ from footlights.gateway.openapi import Info, document
 from footlights.http.answer_headers import with_safe_headers
 from footlights.ids import is_loopback
 from footlights.kas.v1 import kit_app_streaming_pb2
+from footlights.nvcf.v1 import functions_pb2
 from footlights.ovc.v2 import application_streaming_pb2
 from footlights.protocol import former
 from footlights.store.cluster import database_time
@@ -134,6 +137,9 @@ KAS_SERVICES = tuple(
     for name in ("StreamSessionService", "AppConfigService", "AppEditService")
 )
 """Those of Kit App Streaming, where they are switched on; the last one by a switch of its own."""
+
+NVCF_SERVICES = (functions_pb2.DESCRIPTOR.services_by_name["FunctionService"].full_name,)
+"""Those of NVIDIA Cloud Functions, where they are switched on."""
 
 _ROLES = {**dict.fromkeys(REST_SERVICES, "api"), AGENT_SERVICE: "hub", CERTIFICATE_SERVICE: "hub"}
 """The role of each service that not every process has."""
@@ -258,12 +264,14 @@ async def assemble(
     decision_wait_s: float = 0.25,
     certificate: ServerCertificate | None = None,
     kubernetes: Kubernetes | None = None,
+    patience: Patience | None = None,
 ) -> Plane:
     """Put a control plane together on an open store; ``public_url`` is the origin that browsers see.
 
     ``replica`` is this replica's id, the same after a restart; empty for a new one. ``decision_wait_s`` is how long the
     answer to a creation waits for the first scheduling decision. ``certificate`` is what this process has of
     the control plane's own authority. ``kubernetes`` is the cluster whose pods may enroll.
+    ``patience`` is how long portals are kept waiting.
 
     Raises FailedPrecondition where the database belongs to another cluster key.
     """
@@ -472,7 +480,10 @@ async def assemble(
             ),
         )
         services += [_service(name, found) for name, found in zip(REST_SERVICES, handlers, strict=True)]
-        services += _kas(settings, store, sessions, applications, profiles)
+        services += [
+            *_kas(settings, store, sessions, applications, profiles),
+            *_nvcf(settings, FunctionService(store, settings, clock)),
+        ]
     registry = Registry(services, _elsewhere(settings))
     _show_deprecated(registry, metrics)
     pipeline = Pipeline(CertificateAuthenticator(cluster, authenticator), metrics)
@@ -487,6 +498,16 @@ async def assemble(
         inspectors=None if settings.admin_listen else Inspectors(authenticator, settings.public_url),
         api=_api(settings, local, links, metrics) if "api" in settings.roles else None,
         front_door=front_door,
+        sign_in=None
+        if front_door is None or not settings.nvcf
+        else SignIn(
+            LocalUpstream(local),
+            authenticator,
+            FunctionService(store, settings, clock),
+            front_door,
+            cors_origins=settings.cors_origins,
+            patience=patience,
+        ),
     )
     return Plane(
         app=with_safe_headers(app, tls_only=has_tls(public_url)),
@@ -584,6 +605,11 @@ def _kas(
     return [*found, _service(edit, AppEditService(applications))] if settings.kas_edit else found
 
 
+def _nvcf(settings: ServerSettings, functions: FunctionService) -> list[Service]:
+    """Return the services of NVIDIA Cloud Functions, if they are switched on."""
+    return [_service(name, functions) for name in NVCF_SERVICES] if settings.nvcf else []
+
+
 def openapi_document(public_url: str = "") -> dict[str, Any]:
     """Return the OpenAPI document of all that is served over HTTP, with the comments of the protos."""
     info = Info(
@@ -623,15 +649,11 @@ def _api(settings: ServerSettings, local: LocalCalls, links: LinkRegistry, metri
         if binding.deprecation is not None:
             metrics.deprecated(binding.http_method, binding.template.text, 0)
     public = urlsplit(settings.public_url)
-    kas = None
-    if settings.kas:
-        served = KAS_SERVICES if settings.kas_edit else KAS_SERVICES[:-1]
-        kas = Gateway(
-            LocalUpstream(local),
-            served,
-            replace(options, detail_errors=True),
-            on_overload=partial(metrics.shed, "CALLS"),
-        )
+
+    def others(services: Sequence[str], dialect: Options) -> Gateway:
+        return Gateway(LocalUpstream(local), services, dialect, on_overload=partial(metrics.shed, "CALLS"))
+
+    kas = KAS_SERVICES if settings.kas_edit else KAS_SERVICES[:-1]
     return Api(
         gateway,
         console(
@@ -639,7 +661,8 @@ def _api(settings: ServerSettings, local: LocalCalls, links: LinkRegistry, metri
             kit_library=kit_library.read(settings.kit_library) if settings.kit_library else None,
         ),
         _documents(settings.public_url.rstrip("/")),
-        kas=kas,
+        kas=others(kas, replace(options, detail_errors=True)) if settings.kas else None,
+        nvcf=others(NVCF_SERVICES, replace(options, use_proto_names=False)) if settings.nvcf else None,
         kas_paths=KasPaths(settings.kas_prefix),
     )
 

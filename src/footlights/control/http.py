@@ -19,6 +19,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from footlights.control.call.registry import role_not_served
 from footlights.control.observability.metrics import CONTENT_TYPE, Metrics
 from footlights.control.services.kas.paths import KasPaths
+from footlights.control.services.nvcf.asked import NVCF_PATHS, is_about_functions
 from footlights.errors import Error, Internal, NotFound, Reason, Unimplemented
 from footlights.frontdoor import FrontDoor
 from footlights.gateway.site import Site
@@ -91,6 +92,8 @@ class Api:
     kas: ASGIApp | None
     """Kit App Streaming, where it is switched on."""
     kas_paths: KasPaths
+    nvcf: ASGIApp | None
+    """The functions of NVIDIA Cloud Functions, where they are switched on."""
 
 
 class Readiness:
@@ -169,8 +172,18 @@ def admin(probes: Probes) -> ASGIApp:
     return _site(_not_found, [*probes.routes(check=check, may=may), Route("/descriptors", show_descriptors)])
 
 
-def web(probes: Probes, *, inspectors: Inspectors | None, api: Api | None, front_door: FrontDoor | None) -> ASGIApp:
-    """Return the application that clients use; ``inspectors`` is None where an admin listener has the metrics."""
+def web(
+    probes: Probes,
+    *,
+    inspectors: Inspectors | None,
+    api: Api | None,
+    front_door: FrontDoor | None,
+    sign_in: ASGIApp | None = None,
+) -> ASGIApp:
+    """Return the application that clients use.
+
+    ``inspectors`` is None where an admin listener has the metrics; ``sign_in`` where functions are not served.
+    """
 
     async def home(_: Request) -> Response:
         return RedirectResponse("console/")
@@ -182,9 +195,12 @@ def web(probes: Probes, *, inspectors: Inspectors | None, api: Api | None, front
     if api is not None:
         routes += [Route("/", home), Route("/console", home), Mount("/console", app=api.console), *api.docs]
     site = _site(api.gateway if api is not None else _elsewhere("api"), routes)
-    kas, paths = (None, KasPaths()) if api is None else (api.kas, api.kas_paths)
+    kas, paths, nvcf = (None, KasPaths(), None) if api is None else (api.kas, api.kas_paths, api.nvcf)
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if sign_in is not None and is_about_functions(scope):
+            await sign_in(scope, receive, send)
+            return
         # The front door has its own paths, WebSockets included, below those of the gateway.
         if front_door is not None and FrontDoor.owns(scope):
             await front_door(scope, receive, send)
@@ -192,6 +208,8 @@ def web(probes: Probes, *, inspectors: Inspectors | None, api: Api | None, front
             await _elsewhere("frontdoor")(scope, receive, send)
         elif kas is not None and (rewritten := paths.rewritten(scope)) is not None:
             await kas(rewritten, receive, send)
+        elif nvcf is not None and scope["type"] == "http" and scope["path"].startswith(NVCF_PATHS):
+            await nvcf(scope, receive, send)
         else:
             await site(scope, receive, send)
 

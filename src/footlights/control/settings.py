@@ -23,6 +23,11 @@ ISOLATIONS = {level.name.lower(): level for level in Isolation}
 ROLES = ("api", "frontdoor", "hub", "loops")
 
 _ACCOUNT = re.compile(r"[a-z0-9-]{1,63}:[a-z0-9.-]{1,253}")
+_UUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_FUNCTION = re.compile(
+    f"(?P<function_id>{_UUID})(?:/(?P<version_id>{_UUID}))?"
+    "=(?P<application>[a-z0-9-]{1,63})(?:@(?P<version>[^:@/]{1,128}))?(?::(?P<profile>[a-z0-9-]{1,63}))?"
+)
 _OPTIONAL_LISTENERS = ("agents_listen", "peers_listen", "admin_listen")
 _LISTENERS = ("grpc_listen", "http_listen", *_OPTIONAL_LISTENERS)
 _DAY_S = 86_400.0
@@ -126,6 +131,13 @@ class ServerSettings:
     kit_library: Path | None = None
     """The directory of NVIDIA's streaming library, @nvidia/omniverse-webrtc-streaming-library as npm unpacks it: with
     it the console plays sessions of applications that speak NVIDIA's signalling."""
+    nvcf: bool = False
+    """Whether portals that were written for NVIDIA Cloud Functions are served: ``/v2/nvcf`` and the sessions of
+    ``/sign_in``, with a token of ours as their key."""
+    nvcf_functions: tuple[str, ...] = ()
+    """Ids of functions that portals know already, for applications here: ``ID=APPLICATION``, or
+    ``ID/VERSION_ID=APPLICATION@VERSION``, both also with ``:PROFILE``. Every application and version has ids of its own
+    beside these. Repeat, or separate by commas."""
     cors_origins: tuple[str, ...] = ("*",)
     """The origins whose pages may call. No cookie ever authorises, so all may by default."""
     heartbeat_interval_s: float = 5.0
@@ -203,8 +215,14 @@ class ServerSettings:
         for name in ("kas_user", "kas_prefix", "kas_edit"):
             if getattr(self, name) and not self.kas:
                 raise InvalidArgument(name, "is only for --kas. Give both, or none.")
+        self._check_nvcf()
         if self.public_url and not self.public_url.startswith(("http://", "https://")):
             raise InvalidArgument("public_url", f"must start with http:// or https:// (got {self.public_url!r}).")
+
+    @property
+    def given_functions(self) -> list[GivenFunction]:
+        """What ``nvcf_functions`` says."""
+        return [_given_function(text) for text in self.nvcf_functions]
 
     @property
     def installation_limits(self) -> InstallationLimits:
@@ -238,6 +256,18 @@ class ServerSettings:
         if host in ("0.0.0.0", "::"):  # noqa: S104  # another machine that dials it reaches itself
             return ""
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def _check_nvcf(self) -> None:
+        object.__setattr__(self, "nvcf_functions", _listed(self.nvcf_functions))
+        if self.nvcf_functions and not self.nvcf:
+            raise InvalidArgument("nvcf_functions", "is only for --nvcf. Give both, or none.")
+        if self.nvcf and not {"api", "frontdoor"} <= set(self.roles):
+            raise InvalidArgument("nvcf", "needs the roles api and frontdoor in one process, which share its path.")
+        taken: dict[tuple[str, str], str] = {}
+        for text, given in zip(self.nvcf_functions, self.given_functions, strict=True):
+            ids = given.function_id, given.version_id
+            if taken.setdefault(ids, text) is not text:
+                raise InvalidArgument("nvcf_functions", f"{text!r} has the ids of {taken[ids]!r}. Give each once.")
 
     def _check_networks(self) -> None:
         networks = _listed(self.node_networks)
@@ -307,6 +337,19 @@ class ServerSettings:
             raise InvalidArgument("turn_secret_file", "a relay needs its URLs and its secret. Give both or neither.")
 
 
+@dataclass(frozen=True, slots=True)
+class GivenFunction:
+    """A function's id, or that of one version of it, that an operator has chosen for an application."""
+
+    function_id: str
+    version_id: str
+    """Empty: the function has all versions of the application, under their own ids."""
+    application: str
+    version: str
+    """A version or a release; empty with ``version_id``: that of the release ``default``, else the newest."""
+    profile: str
+
+
 def split_address(field: str, text: str) -> tuple[str, int]:
     """Split ``HOST:PORT``; IPv6 hosts stand in brackets. Raises InvalidArgument that names ``field``."""
     host, colon, port = text.rpartition(":")
@@ -314,6 +357,17 @@ def split_address(field: str, text: str) -> tuple[str, int]:
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise InvalidArgument(field, f"must be HOST:PORT, as in 127.0.0.1:8080 (got {text!r}).")
     return host, int(port)
+
+
+def _given_function(text: str) -> GivenFunction:
+    found = _FUNCTION.fullmatch(text)
+    parts = {name: part or "" for name, part in found.groupdict().items()} if found else {}
+    if not parts or (parts["version"] and not parts["version_id"]):
+        problem = f"must be ID=APPLICATION or ID/VERSION_ID=APPLICATION@VERSION, the ids UUIDs (got {text!r})."
+        raise InvalidArgument("nvcf_functions", problem)
+    return GivenFunction(
+        **{**parts, "function_id": parts["function_id"].lower(), "version_id": parts["version_id"].lower()}
+    )
 
 
 def _listed(given: tuple[str, ...]) -> tuple[str, ...]:

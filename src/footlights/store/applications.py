@@ -89,6 +89,22 @@ def version_names(tx: Transaction, application: str) -> list[str]:
     return list(tx.execute(select(VERSION.c.version).where(VERSION.c.application == application)).scalars())
 
 
+def names_by_application(tx: Transaction) -> dict[str, tuple[list[str], list[str]]]:
+    """Return the versions, newest first, and the releases of every application, by its name."""
+    found: dict[str, tuple[list[str], list[str]]] = {
+        name: ([], [])
+        for name in tx.execute(select(APPLICATION.c.application).order_by(APPLICATION.c.application)).scalars()
+    }
+    for table, name, at in ((VERSION, VERSION.c.version, 0), (RELEASE, RELEASE.c.release, 1)):
+        for application, each in tx.execute(select(table.c.application, name)):
+            if application in found:
+                found[application][at].append(each)
+    for versions_, releases_ in found.values():
+        versions_.sort(key=newness, reverse=True)
+        releases_.sort()
+    return found
+
+
 def newest_version(tx: Transaction, application: str) -> str:
     """Return the newest version's name by semantic version; empty where the application has none."""
     return max(version_names(tx, application), key=newness, default="")

@@ -1,0 +1,156 @@
+"""FunctionService: applications as the functions of NVCF's control plane, and where each can run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import structlog
+
+from footlights import errors, scheduler
+from footlights.control.scheduling import guard, quarantine, views
+from footlights.control.services.nvcf import function_ids
+from footlights.control.services.sessions import resolve
+from footlights.nvcf.v1 import functions_pb2
+from footlights.scheduler.unserved import able
+from footlights.store import applications as rows
+from footlights.store.nodes import fleet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from footlights.auth.roles import Caller
+    from footlights.control.call.context import Call
+    from footlights.control.services.nvcf.function_ids import FunctionVersion
+    from footlights.control.settings import ServerSettings
+    from footlights.store import Store, Transaction
+    from footlights.store.schema import ApplicationRow
+
+log = structlog.get_logger(__name__)
+Status = functions_pb2.Function.Status
+
+
+class FunctionService:
+    """Lists functions."""
+
+    def __init__(self, store: Store, settings: ServerSettings, clock: Callable[[], datetime]) -> None:
+        self._store, self._settings, self._clock = store, settings, clock
+        self._given = settings.given_functions
+
+    async def find(self, function: str, version: str) -> FunctionVersion:
+        """Return what the ids of a function and of its version, which may be empty, stand for. Raises NotFound."""
+        names = await self._store.read(rows.names_by_application)
+        return function_ids.find(names, self._given, function, version)
+
+    async def list_functions(
+        self, request: functions_pb2.ListFunctionsRequest, call: Call
+    ) -> functions_pb2.ListFunctionsResponse:
+        """Return all functions."""
+
+        def read(
+            tx: Transaction,
+        ) -> tuple[list[tuple[FunctionVersion, scheduler.Wish | None]], dict[str, ApplicationRow]]:
+            names = rows.names_by_application(tx)
+            known = {name: row for name in names if (row := rows.get(tx, name)) is not None}
+            return [(each, self._wish(tx, each, call.caller)) for each in function_ids.every(names, self._given)], known
+
+        found, known = await self._store.read(read)
+        fleet_now = await self._fleet()
+        return functions_pb2.ListFunctionsResponse(
+            functions=[
+                functions_pb2.Function(
+                    id=each.function_id,
+                    version_id=each.version_id,
+                    name=each.name,
+                    status=fleet_now.status(wish),
+                    function_type="STREAMING",
+                    description=known[each.application].description,
+                    tags=known[each.application].tags,
+                )
+                for each, wish in found
+            ]
+        )
+
+    async def get_deployment(
+        self, request: functions_pb2.GetDeploymentRequest, call: Call
+    ) -> functions_pb2.GetDeploymentResponse:
+        """Return where one function can run."""
+        found = await self.find(request.function_id, request.version_id)
+        wish = await self._store.read(lambda tx: self._wish(tx, found, call.caller))
+        fleet_now = await self._fleet()
+        return functions_pb2.GetDeploymentResponse(
+            deployment=functions_pb2.Deployment(
+                function_id=found.function_id,
+                function_version_id=found.version_id,
+                function_name=found.name,
+                function_status=fleet_now.status(wish),
+                deployment_specifications=[
+                    functions_pb2.Deployment.Specification(
+                        gpu=name, instance_type=name, max_instances=count, max_request_concurrency=1
+                    )
+                    for name, count in fleet_now.rooms(wish).most_common()
+                ],
+            )
+        )
+
+    async def _fleet(self) -> _Fleet:
+        def read(tx: Transaction) -> list[scheduler.NodeView]:
+            now = self._clock()
+            known = guard.load(tx, now=now)
+            return views.node_views(fleet.members(tx), known.devices() | quarantine.load(tx, now=now))
+
+        return _Fleet(await self._store.read(read))
+
+    def _wish(self, tx: Transaction, function: FunctionVersion, caller: Caller) -> scheduler.Wish | None:
+        """Return what a function needs; None where its version and its profile do not fit each other."""
+        try:
+            found = resolve.resolve(
+                tx,
+                function.application,
+                function.version,
+                function.profile,
+                installation=self._settings.installation_limits,
+            )
+        except errors.Error as error:
+            log.debug("function_unusable", function=function.name, error=error.message)
+            return None
+        resolve.isolate(found.needs, caller, self._settings.least_isolation)
+        return views.needs_wish("", (function.application, found.version.version), found.launcher, found.needs, {})
+
+
+class _Fleet:
+    """The nodes as they are now."""
+
+    def __init__(self, nodes: Sequence[scheduler.NodeView]) -> None:
+        self._nodes = nodes
+        self._all = scheduler.Index(nodes)
+        self._ready = scheduler.Index(each for each in nodes if _takes_sessions(each))
+
+    def status(self, wish: scheduler.Wish | None) -> functions_pb2.Function.Status.ValueType:
+        if wish is None or not self._all.could_serve(wish):
+            return Status.INACTIVE
+        return Status.ACTIVE if self._ready.could_serve(wish) else Status.DEGRADED
+
+    def rooms(self, wish: scheduler.Wish | None) -> Counter[str]:
+        """Return how many sessions there would be room for, by the name of the device."""
+        found: Counter[str] = Counter()
+        for node in self._nodes if wish else ():
+            assert wish is not None
+            if not scheduler.Index((node,)).could_serve(wish):
+                continue
+            for device in node.devices:
+                if able(wish, device, device.memory_total_bytes):
+                    found[device.name] += _room(wish, device)
+        return found
+
+
+def _takes_sessions(node: scheduler.NodeView) -> bool:
+    return node.connected and node.accepted and not node.cordoned and not node.draining
+
+
+def _room(wish: scheduler.Wish, device: scheduler.DeviceView) -> int:
+    room = device.slots // max(wish.slots, 1)
+    if wish.min_memory_bytes and device.memory_total_bytes is not None:
+        room = min(room, device.memory_total_bytes // wish.min_memory_bytes)
+    return room
