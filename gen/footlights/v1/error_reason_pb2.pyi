@@ -361,6 +361,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The agent of the session's node is of an earlier release and does not know something that the version needs. Upgrade
     agents before versions and profiles use what is new.
     """
+    FUNCTION_NOT_FOUND: _ErrorReason.ValueType  # 183
+    """No application has this function id, or none of its versions has this version id. List them: GET /v2/nvcf/functions."""
+    FUNCTION_BUSY: _ErrorReason.ValueType  # 184
+    """No device was free for the function within the time that portals wait. Nothing was started, and nothing waits. Try
+    again.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The name of the value is the `reason` of the `google.rpc.ErrorInfo` (domain `footlights.dev`) that
@@ -704,6 +710,12 @@ names; or register a version that says in container.entrypoint what is run.
 AGENT_TOO_OLD: ErrorReason.ValueType  # 173
 """The agent of the session's node is of an earlier release and does not know something that the version needs. Upgrade
 agents before versions and profiles use what is new.
+"""
+FUNCTION_NOT_FOUND: ErrorReason.ValueType  # 183
+"""No application has this function id, or none of its versions has this version id. List them: GET /v2/nvcf/functions."""
+FUNCTION_BUSY: ErrorReason.ValueType  # 184
+"""No device was free for the function within the time that portals wait. Nothing was started, and nothing waits. Try
+again.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
