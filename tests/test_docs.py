@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from footlights.agent.config import AgentConfig
 from footlights.control.services import node_filters
+from footlights.control.settings import ServerSettings
 from footlights.filters import parse
 from footlights.store.sessions import filtering
 
@@ -71,6 +74,16 @@ def test_each_attack_has_its_test() -> None:
 
     assert [row for row, tests in zip(rows, named, strict=True) if len(row) != 4 or not all(row) or not tests] == []
     assert [test for tests in named for test in tests if not is_defined(*test)] == []
+
+
+def test_options_that_the_page_about_kit_names_exist() -> None:
+    """Every option of docs/kit.md is one of the server, the agent or a command; Kit's own are apart."""
+    text = (ROOT / "docs" / "kit.md").read_text()
+    named = set(re.findall(r"(?<![\w-])--([a-z][a-z-]+)", text))
+    settings = {each.name.removesuffix("_s") for of in (ServerSettings, AgentConfig) for each in fields(of)}
+    known = {name.replace("_", "-") for name in settings} | {f"no-{name.replace('_', '-')}" for name in settings}
+
+    assert named - known == {"set", "stage", "wait", "exec"}
 
 
 def is_defined(file: str, test: str) -> bool:

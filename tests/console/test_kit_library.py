@@ -123,7 +123,7 @@ def test_the_frame_has_no_origin_and_the_console_keeps_its_policy(package: Path)
         policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
         assert policy["sandbox"] == "allow-scripts allow-pointer-lock"
         assert policy["default-src"] == "'none'"
-        assert policy["script-src"] == "'self' 'wasm-unsafe-eval'"
+        assert policy["script-src"] == "'self' 'unsafe-eval'"
         assert policy["connect-src"] == policy["frame-ancestors"] == "'self'"
         assert headers["x-content-type-options"] == "nosniff"
     name = "content-security-policy"

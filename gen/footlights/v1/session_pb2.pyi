@@ -1381,6 +1381,7 @@ class ConnectSessionResponse(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     VIEWER_ID_FIELD_NUMBER: _builtins.int
     APP_STREAMER_FIELD_NUMBER: _builtins.int
+    USD_STAGE_URI_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     """The grant: valid for this session only, until `expire_time`. Sent as `Authorization: Bearer`, as
     `?access_token=`, or as the WebSocket subprotocol `Authorization-Bearer.<token>`.
@@ -1391,6 +1392,10 @@ class ConnectSessionResponse(_message.Message):
     """The WebSocket for NVIDIA's signalling; empty if the application does not support it."""
     viewer_id: _builtins.str
     """The id of the viewer that uses the grant, to list and disconnect it by."""
+    usd_stage_uri: _builtins.str
+    """The stage that a client asks the application for once it is connected, by `openStageRequest` with this as `url`. Empty
+    where the application opens its stage itself, and where the address is a secret, which is known to who gave it.
+    """
     @_builtins.property
     def ice_servers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConnectSessionResponse.IceServer]:
         """The ICE servers to use; empty if none is needed."""
@@ -1416,10 +1421,11 @@ class ConnectSessionResponse(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         viewer_id: _builtins.str = ...,
         app_streamer: _struct_pb2.Struct | None = ...,
+        usd_stage_uri: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["app_streamer", b"app_streamer", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app_streamer", b"app_streamer", "expire_time", b"expire_time", "ice_servers", b"ice_servers", "signaling_url", b"signaling_url", "token", b"token", "viewer_id", b"viewer_id", "whep_url", b"whep_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app_streamer", b"app_streamer", "expire_time", b"expire_time", "ice_servers", b"ice_servers", "signaling_url", b"signaling_url", "token", b"token", "usd_stage_uri", b"usd_stage_uri", "viewer_id", b"viewer_id", "whep_url", b"whep_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

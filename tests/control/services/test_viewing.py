@@ -109,6 +109,25 @@ async def test_nvidias_player_is_told_all_that_it_needs(plane: Control) -> None:
 
 
 @pytest.mark.parametrize(
+    ("method", "uri", "told"),
+    [
+        ("MESSAGE", "/srv/a.usd", "/srv/a.usd"),
+        ("MESSAGE", "https://assets.example.com/a.usd?signature=secret", ""),
+        ("NONE", "/srv/a.usd", ""),
+    ],
+)
+async def test_a_client_is_told_which_stage_to_ask_for(plane: Control, method: str, uri: str, told: str) -> None:
+    """Where the version takes it by a message of a client; no address that is a secret."""
+    delivery = application_pb2.StageDelivery(method=application_pb2.StageDelivery.Method.Value(method))
+    signaling = application_pb2.Signaling(websocket_path="/sign_in")
+    roots = ["/srv", "https://assets.example.com/"]
+    await plane.apply(version("2.0.0", signaling=signaling, stage_delivery=delivery, allowed_stage_roots=roots))
+    session = await plane.running(await plane.agent(), application_arguments={"usd_stage_uri": uri})
+
+    assert (await connect(plane, session.session_id)).usd_stage_uri == told
+
+
+@pytest.mark.parametrize(
     ("public_url", "server", "port", "secure"),
     [
         ("http://127.0.0.1:8080", "127.0.0.1", 8080, False),

@@ -86,7 +86,13 @@ export const AppStreamer = {
     stream.open();
     return { action: "start", status: "inProgress", info: "" };
   },
-  sendMessage: (message) => stream?.config.onCustomEvent?.({ event_type: "echo", payload: message }),
+  sendMessage(text) {
+    const { event_type: type, payload } = JSON.parse(text);
+    // What a USD Viewer says, whose stage is here `globalThis.stage`.
+    if (type === "openStageRequest") globalThis.stage = payload.url;
+    const loading = { event_type: "loadingStateResponse", payload: { url: globalThis.stage ?? "", loading_state: "idle" } };
+    if (type === "loadingStateQuery") setTimeout(() => stream.config.onCustomEvent?.(loading));
+  },
   terminate: async () => stream?.end("terminated"),
 };
 
@@ -106,7 +112,6 @@ async function attempts() {
   await attempt("own storage", () => sessionStorage.getItem("footlights.token"));
   await attempt("elsewhere", () => fetch("http://127.0.0.2:9/telemetry"));
   await attempt("api", async () => (await fetch(new URL("/v1/sessions", import.meta.url))).status);
-  await attempt("eval", () => new Function("return 1")());
   await attempt("window", () => window.open("about:blank"));
   await attempt("top", () => {
     top.location.href = "about:blank";

@@ -34,11 +34,12 @@ async function play(config, port) {
   try {
     library = await import("./library.js");
     // Early releases have one streamer, later ones a class of them.
-    streamer = typeof library.AppStreamer.connect === "function" ? library.AppStreamer : new library.AppStreamer();
+    streamer = "connect" in library.AppStreamer ? library.AppStreamer : new library.AppStreamer();
   } catch (error) {
     return end({ message: `NVIDIA's library cannot be used: ${error.message}` }, "", true);
   }
-  port.onmessage = ({ data }) => streamer.sendMessage(JSON.stringify(data.message));
+  // Releases 5 take a message as text; later ones, which have EventStatus, take the message.
+  port.onmessage = ({ data }) => streamer.sendMessage("EventStatus" in library ? data.message : JSON.stringify(data.message));
   const onStart = (message) => {
     if (message?.action && message.action !== "start") return undefined;
     if (message?.status === "error") return end(message, "The stream could not be started.");

@@ -6,6 +6,7 @@
 // `host` is the element that the frame is put into, `page` the frame's address. Events: those of `Attempts`.
 
 import { Attempts, ownOrigin, PlayerError, reachable } from "./attempts.js";
+import { askForStage } from "./stage.js";
 
 const ASKING_LIMIT = 5000;
 const LOADING_LIMIT = 20_000;
@@ -27,6 +28,7 @@ export class KitPlayer extends Attempts {
   #frame = null;
   #port = null;
   #asked = null;
+  #asking = () => undefined;
 
   constructor(host, page, connect) {
     super();
@@ -43,7 +45,7 @@ export class KitPlayer extends Attempts {
   }
 
   async play(ending) {
-    const { app_streamer: config, signaling_url: url, token } = await this.#connect();
+    const { app_streamer: config, signaling_url: url, token, usd_stage_uri: stage } = await this.#connect();
     if (!config?.signalingServer) throw new PlayerError("This application cannot be played by NVIDIA's player.", { final: true });
     this.#asked = { url: asHttp(url), token };
     const door = await find(this.#asked, ending);
@@ -68,6 +70,7 @@ export class KitPlayer extends Attempts {
     await Promise.race([drawn, late, end.then(raise)]);
     this.say("playing");
     frame.focus();
+    if (stage) this.#asking = askForStage(this, stage);
     return end;
   }
 
@@ -88,6 +91,7 @@ export class KitPlayer extends Attempts {
 
   release() {
     const asked = this.#asked;
+    this.#asking();
     this.#port?.close();
     this.#frame?.remove();
     this.#port = this.#frame = this.#asked = null;

@@ -10,6 +10,7 @@ import structlog
 from footlights import errors
 from footlights.auth import relays
 from footlights.control.services.sessions import access
+from footlights.launch.recipe.stages import REDACTED_QUERY
 from footlights.lifecycle import SessionState, known
 from footlights.store import applications
 from footlights.store.launches import launch_rows
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+_BY_MESSAGE: Final = application_pb2.StageDelivery.Method.Name(application_pb2.StageDelivery.MESSAGE)
 _RECONNECTS: Final = 20
 """How often NVIDIA's player dials again, at most, when it loses the connection: as in NVIDIA's own web viewer."""
 
@@ -65,6 +67,8 @@ class SessionConnector:
             whep_url=f"{base}/whep" if signaling.whep_path else "",
             signaling_url=f"ws{base.removeprefix('http')}/sign_in" if signaling.websocket_path else "",
         )
+        if row.stage_delivery == _BY_MESSAGE and REDACTED_QUERY not in row.usd_stage_uri:
+            answer.usd_stage_uri = row.usd_stage_uri
         if signaling.websocket_path:
             answer.app_streamer.update(player_config(answer.signaling_url, token, row.session_id, media))
         if self._ice_servers:

@@ -1,9 +1,14 @@
 // Code for pages of others: how they play a session, by WHEP or by NVIDIA's library.
 
-/** NVIDIA's library with everything that it must be told; `config` is `app_streamer` of an answer of `:connect`. */
-export const appStreamerCode = (config) => streamerCode(JSON.stringify(config, Object.keys(config).toSorted(), 2));
+/** NVIDIA's library with everything that it must be told, for an answer of `:connect`. */
+export const appStreamerCode = ({ app_streamer: config, usd_stage_uri: stage }) =>
+  streamerCode(JSON.stringify(config, Object.keys(config).toSorted(), 2), stage ? JSON.stringify(stage) : "");
 
-const streamerCode = (config) => `import { AppStreamer } from "@nvidia/omniverse-webrtc-streaming-library";
+/** The same, where a server of one's own passes the answer on; `asks`: the stage is opened by a message of the client. */
+export const streamer = (asks) => `// { app_streamer${asks ? ", usd_stage_uri" : ""} } is the answer to :connect, passed on by your server.
+${streamerCode("app_streamer", asks ? "usd_stage_uri" : "")}`;
+
+const streamerCode = (config, stage) => `import { AppStreamer } from "@nvidia/omniverse-webrtc-streaming-library";
 
 // The page has <video id="remote-video" muted autoplay playsinline></video>
 // and <audio id="remote-audio" muted></audio>.
@@ -16,16 +21,16 @@ await AppStreamer.connect({
     videoElementId: "remote-video",
     audioElementId: "remote-audio",
     nativeTouchEvents: true,
-    onStart: ({ status }) => status === "success" && document.getElementById("remote-video").play(),
+    onStart: ({ status }) => {
+      if (status !== "success") return;
+      document.getElementById("remote-video").play();${stage && `
+      AppStreamer.sendMessage(JSON.stringify({ event_type: "openStageRequest", payload: { url: ${stage} } }));`}
+    },
     onStop: (event) => console.log("The stream stopped.", event.info),
     onTerminate: (event) => console.log("The application ended the stream.", event.info),
   },
 });
 `;
-
-/** The same, where a server of one's own passes the answer of `:connect` on. */
-export const STREAMER = `// { app_streamer } is the answer to :connect, passed on by your server.
-${streamerCode("app_streamer")}`;
 
 /** For any browser, without a library. */
 export const WHEP = `// { whep_url, token, ice_servers } is the answer to :connect, passed on by your server.

@@ -73,7 +73,7 @@ function Paste({ id, first }) {
     <h2>Watch it with NVIDIA's player</h2>
     <p class="waiting-why">The application streams by NVIDIA's signalling, which no browser speaks by itself, and NVIDIA's library is not part
       of Footlights. Paste this into a page that has it, or start the server with <code>--kit-library DIR</code> to play it here.</p>
-    <div class="paste-code"><${Snippet} text=${appStreamerCode(answer.app_streamer)} testid="kit-code" /></div>
+    <div class="paste-code"><${Snippet} text=${appStreamerCode(answer)} testid="kit-code" /></div>
     <p class="dim">It lets one viewer in, first until ${moment(answer.expire_time)}, and then again until the session ends: do not publish it.</p>
     ${problem && html`<p class="waiting-why" role="alert">${problem}</p>`}
     <button class="button on-dark" onClick=${again} disabled=${busy} data-testid="kit-again"><${Icon} name="again" /> Get one for another viewer</button>
