@@ -23,6 +23,7 @@ from footlights.launch.probes import loopback
 from footlights.lifecycle import Retry, meaning
 from footlights.linux import procfs
 from footlights.protocol.launch_secrets import HEADER, new_secret
+from footlights.protocol.times import duration, seconds
 from tests.agent.conftest import GPU, OTHER_GPU, Applications, Machine, Node, assignment, stopped
 from tests.agent.hub import Hub
 from tests.launch import knocking
@@ -364,6 +365,20 @@ async def test_a_launch_without_a_secret_has_no_door(hub: Hub, node: Node, appli
     assert await answered(ready.signal_port) == 404
 
 
+async def test_what_a_ready_application_says_is_reported(hub: Hub, node: Node, application: Applications) -> None:
+    """As Kit does, which is asked for no viewers: how it is, while it starts and afterwards."""
+    await hub.until(lambda: hub.connections)
+    wanted = application(wishes={"ready": False, "says": "Rtx not ready"})
+    wanted.version.presence.source = wanted.version.presence.CONNECTIONS
+    await hub.want(wanted)
+    await hub.until(lambda: any("'Rtx not ready'" in each.message for each in hub.reports.values()))
+    application.tell("launch-1", says="Ready for connection")
+    await hub.until(lambda: hub.reports["launch-1"].message == "Ready for connection")
+    application.tell("launch-1", ready=503, says="Streaming session ended (recycle instance)")
+    await hub.until(lambda: hub.reports["launch-1"].message == "Streaming session ended (recycle instance)")
+    assert hub.reports["launch-1"].state == LaunchReport.READY
+
+
 class FastClock(BootClock):
     """A minute of it is two seconds."""
 
@@ -374,14 +389,14 @@ class FastClock(BootClock):
 async def test_one_that_is_ready_and_offers_nothing_is_given_up(
     hub: Hub, config: AgentConfig, machine: Machine, application: Applications
 ) -> None:
-    """Long before its time to start is over, with a reason by which it is tried on another node."""
+    """After the time that its version says, long before that of its start, and it is tried on another node."""
     node = Node(config, machine, clock=FastClock())
     await node.start()
     await hub.until(lambda: hub.connections)
     await hub.want(
         application(
             signaling={"websocket_path": "/sign_in"},
-            readiness=Readiness(check=Readiness.OFFER),
+            readiness=Readiness(check=Readiness.OFFER, offer_timeout=duration(120)),
             limits={"start_timeout": 3600},
         )
     )
@@ -390,6 +405,7 @@ async def test_one_that_is_ready_and_offers_nothing_is_given_up(
     await node.stop()
 
     assert over.reason == "NO_OFFER"
+    assert seconds(over.starting_for) >= 120
     assert over.message.startswith(f"no offer came by 127.0.0.1:{over.signal_port}/sign_in: ")
     assert meaning(over.reason).retry is Retry.ELSEWHERE
 

@@ -99,6 +99,28 @@ async def test_http(serve: Serve, root: Path, answer: bytes, said: str) -> None:
         assert why.startswith(f"GET http://127.0.0.1:{port}/v1/streaming/ready: ")
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            b'{"statusMessage": "Streaming session ended (recycle instance)"}',
+            "Streaming session ended (recycle instance)",
+        ),
+        (b'{"statusMessage": "a launch-secret\\n\\u001b[2J"}', "a [redacted] [2J"),
+        (b'{"statusMessage": "' + b"x" * 1000 + b'"}', "x" * 200 + "…"),
+        (b'{"statusMessage": 7, "message": "no"}', ""),
+        (b"[" * 9000, ""),
+        (b"ready", ""),
+    ],
+)
+async def test_a_ready_application_says_how_it_is(serve: Serve, root: Path, body: bytes, said: str) -> None:
+    """By the member `statusMessage` of what it answers, whatever the status: plain, short, and without its secret."""
+    version = Version(presence=PresenceRecipe(source=PresenceRecipe.CONNECTIONS))
+    plan = plan_for(root, version, http=await serve(b"HTTP/1.1 503 No\r\n\r\n" + body))
+
+    assert (await presence(plan, secret="launch-secret")).said == said
+
+
 async def test_http_hangs(serve: Serve, root: Path) -> None:
     """An application that accepts and never answers is not ready, by the deadline."""
     plan = plan_for(root, Version(), http=await serve(b""))

@@ -141,6 +141,13 @@ def test_good() -> None:
         ("readiness.path", "/a b", "version.readiness.path", "not the path of a URL"),
         ("readiness", {"check": "LOG"}, "version.readiness.log_text", "needs the text"),
         ("readiness.log_text", "up", "version.readiness.log_text", "only for the check LOG"),
+        ("readiness.offer_timeout", "9s", "version.readiness.offer_timeout", "only for the check OFFER"),
+        (
+            "readiness",
+            {"check": "OFFER", "offer_timeout": "0s"},
+            "version.readiness.offer_timeout",
+            "0s is not between 1s and 3600s",
+        ),
         ("signaling.whep_path", "whep", "version.signaling.whep_path", "start it with '/'"),
         ("container.image", "--privileged", "version.container.image", "is not an image"),
         ("container.pull_policy", "often", "version.container.pull_policy", "missing, always, never"),

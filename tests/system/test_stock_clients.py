@@ -20,16 +20,13 @@ from typing import Any
 
 import httpx2
 import pytest
-from google.protobuf.json_format import MessageToDict
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from footlights import recipes
+from tests.system.kit import APP, kit_without_gpu
 from tests.system.stack import until
 from tests.system.stock_clients import JSON_TYPE, Hook, Operations, Page, Player, Shown, WebViewer
 
-STANDIN_KIT = Path(__file__).parents[1] / "launch" / "standin_kit.py"
-APP = "kit-108"
 LIVE = ("PENDING", "STARTING", "READY", "ACTIVE", "TERMINATING")
 
 
@@ -94,32 +91,18 @@ async def up(started: tuple[str, str, Path]) -> AsyncIterator[Up]:
         running.ready.parent.mkdir(exist_ok=True)
         running.ready.unlink(missing_ok=True)
         if not (folder / "kit-app").exists():
-            applied = await operator.put(f"/v1/applications/{APP}", json=kit(folder, running))
+            (folder / "kit-app").mkdir()
+            knobs = {
+                "STANDIN_JOURNAL": str(running.journal),
+                "STANDIN_READY_FILE": str(running.ready),
+                "STANDIN_STATUS": "Loading",
+            }
+            applied = await operator.put(f"/v1/applications/{APP}", json=kit_without_gpu(folder / "kit-app", knobs))
             assert applied.status_code == 200, applied.text
         yield running
         for session in (await operator.get("/v1/sessions", params={"state": list(LIVE)})).json()["items"]:
             await operator.delete(f"/v1/sessions/{session['session_id']}")
             await running.until_state(session["session_id"], "TERMINATED")
-
-
-def kit(folder: Path, running: Up) -> dict[str, Any]:
-    """Return the recipe of Kit, with the stand-in for it, and without need of a GPU."""
-    root = folder / "kit-app"
-    (root / "kit").mkdir(parents=True)
-    program = root / "kit" / "kit"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {STANDIN_KIT} 108 "$@"\n')
-    program.chmod(0o755)
-    manifest = recipes.load(APP, {"KIT_ROOT": str(root)})
-    [version] = [each for each in manifest.versions if each.version == manifest.releases["process"]]
-    version.ClearField("needs")
-    version.environment.update(
-        {"STANDIN_JOURNAL": str(running.journal), "STANDIN_READY_FILE": str(running.ready), "STANDIN_STATUS": "Loading"}
-    )
-    del manifest.versions[:]
-    manifest.versions.append(version)
-    manifest.releases.clear()
-    manifest.releases["default"] = version.version
-    return MessageToDict(manifest, preserving_proto_field_name=True)
 
 
 async def test_the_web_viewer_plays(up: Up) -> None:
@@ -137,6 +120,7 @@ async def test_the_web_viewer_plays(up: Up) -> None:
     async with player.dialled() as socket:
         assert "m=video" in await player.negotiate(socket)
         await up.until_state(way.session_id, "ACTIVE")
+        await until(lambda: said(up, "Streaming session active (keep alive)"), what="Kit's own words, once it is ready")
         socket.transport.abort()
     async with player.dialled(again=True) as socket:
         assert "m=video" in await player.negotiate(socket)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,7 @@ from footlights.launch.launchers import traits_of
 from footlights.launch.probes.offer import NoOffer
 from footlights.launch.probes.stage import StageRefused
 from footlights.lifecycle import LaunchState
+from footlights.protocol.times import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
     from footlights.supervision import Supervisor
 
 NO_OFFER_S: Final = 60.0
-"""After so long without an offer from an application that is ready otherwise none is expected any more."""
+"""After so long without an offer from an application that is ready otherwise none is expected any more, where its
+version does not say how long that is."""
 _READY_FIRST_S: Final = 0.1
 _READY_LAST_S: Final = 1.0
 _READY_GROWTH: Final = 1.25
@@ -87,6 +90,7 @@ class Observer:
         self._detail = ""
         self._ready_delay = _READY_FIRST_S
         self._progress_at, self._said_progress = 0.0, ""
+        self._words_at = -math.inf
         self.next_look = 0.0
         """When something is due, on the clock; it may be past."""
         self._probe: asyncio.Task[None] | None = None
@@ -267,7 +271,9 @@ class Observer:
             await self._note_unready(problem, plan)
             now = self._tools.clock.now()
             self._offerless_since = (self._offerless_since or now) if isinstance(problem, NoOffer) else None
-            if self._offerless_since is not None and now - self._offerless_since >= NO_OFFER_S:
+            readiness = plan.version.readiness
+            given_up = seconds(readiness.offer_timeout) if readiness.HasField("offer_timeout") else NO_OFFER_S
+            if self._offerless_since is not None and now - self._offerless_since >= given_up:
                 self._ready = Ready.NO_OFFER
             self.next_look = self._tools.clock.now() + self._ready_delay
             self._ready_delay = min(_READY_LAST_S, self._ready_delay * _READY_GROWTH)
@@ -311,3 +317,11 @@ class Observer:
         if self._record.observe(viewers, found.idle_s):
             self._tools.reports.changed(self._record.launch_id)
             self._wake()
+        self._note_words(found.said)
+
+    def _note_words(self, said: str) -> None:
+        """Report what the application says of itself, at a rate: what it says is its own affair."""
+        now = self._tools.clock.now()
+        if now - self._words_at >= _PROGRESS_EVERY_S and self._record.hear(said):
+            self._words_at = now
+            self._tools.reports.changed(self._record.launch_id)

@@ -77,6 +77,8 @@ class Record:
     """Whether a viewer was connected when that was last known."""
     unanswered: str = ""
     """What the application was asked and did not answer; empty where it answers."""
+    said: str = ""
+    """What the application, ready, says of itself."""
     pids: frozenset[int] = frozenset()
     """Its process tree when it was last seen running."""
     former_pids: deque[int] = field(default_factory=lambda: deque(maxlen=_MOST_FORMER))
@@ -354,6 +356,12 @@ class Record:
         """Note what the application was asked and did not answer."""
         self.unanswered = asked
 
+    def hear(self, said: str) -> bool:
+        """Take in what the application says of itself; return whether that is new."""
+        changed = self.said != said
+        self.said = said
+        return changed
+
     def warned(self) -> None:
         """Note that viewers have been warned that they will be ended for giving no input."""
         if self._warned is None:
@@ -420,11 +428,11 @@ class Record:
 
     @property
     def _condition(self) -> str:
-        """What is to be known of it without a note: what its start waits for, or that it does not answer."""
+        """What is to be known of it without a note: what its start waits for, that it is silent, or what it says."""
         if self.state is LaunchState.STARTING:
             return self.progress
         if (self.unanswered_for or 0.0) < UNANSWERED_S:
-            return ""
+            return self.said if self.state is LaunchState.READY else ""
         return f"The application does not answer: {self.unanswered}."
 
     def overdue(self) -> str:

@@ -46,6 +46,8 @@ class ViewerPresence:
     """Seconds since the last input, where the application says it."""
     unanswered: str = ""
     """What it was asked and did not answer; empty where it answers."""
+    said: str = ""
+    """What it says of itself: the ``statusMessage`` of its answer."""
     by_visits: bool = False
     """Whether all that can be known is that somebody came: it reports no viewers, and they keep no connections."""
 
@@ -127,9 +129,9 @@ async def presence(
     if answers := traits_of(plan.version).answers:
         viewers = None if source == PresenceRecipe.NONE else answers().viewers(plan)
         return ViewerPresence(viewers=viewers, idle_s=None)
-    problem = ""
+    problem = said = ""
     if source in (PresenceRecipe.CONNECTIONS, PresenceRecipe.NONE):
-        problem = await _unanswered(plan, secret, pids, timeout_s)
+        problem, said = await _heard(plan, secret, pids, timeout_s)
     else:
         asked = f"GET http://{loopback.HOST}:{plan.ports.http}{STATUS_PATH}"
         try:
@@ -144,32 +146,35 @@ async def presence(
             if source == PresenceRecipe.HTTP:
                 problem = f"{asked}: {explained(error, timeout_s)}"
             elif not isinstance(error, ValueError):
-                problem = await _unanswered(plan, secret, pids, timeout_s)
+                problem, said = await _heard(plan, secret, pids, timeout_s)
     without = source != PresenceRecipe.CONNECTIONS and bool(problem)
     if without or source in (PresenceRecipe.HTTP, PresenceRecipe.NONE) or (plan.own_network and not pids):
-        return replace(UNKNOWN, unanswered=problem)
+        return replace(UNKNOWN, unanswered=problem, said=said)
     paths = plan.version.signaling
     if source != PresenceRecipe.CONNECTIONS and paths.whep_path and not paths.websocket_path:
-        return replace(UNKNOWN, by_visits=True)
+        return replace(UNKNOWN, by_visits=True, said=said)
     inside = min(pids) if plan.own_network else None
     count = await asyncio.to_thread(ownership.connections, plan.ports.signal, inside)
-    return ViewerPresence(viewers=count, idle_s=None, unanswered=problem)
+    return ViewerPresence(viewers=count, idle_s=None, unanswered=problem, said=said)
 
 
-async def _unanswered(plan: LaunchPlan, secret: str, pids: frozenset[int], timeout_s: float) -> str:
-    """Ask what the readiness check asks: any answer is one. Without a question it can be asked, it must listen."""
+async def _heard(plan: LaunchPlan, secret: str, pids: frozenset[int], timeout_s: float) -> tuple[str, str]:
+    """Ask what the readiness check asks: any answer is one. Without a question it can be asked, it must listen.
+
+    Return what was not answered, and what the application says of itself.
+    """
     if plan.version.readiness.check in ASKED_BY_HTTP:
         try:
             async with asyncio.timeout(timeout_s):
-                await _ask(plan, _ready_path(plan), secret)
+                _, body = await _ask(plan, _ready_path(plan), secret)
         except (OSError, ValueError, EOFError, TimeoutError) as error:
-            return f"{_question(plan)}: {explained(error, timeout_s)}"
-        return ""
+            return f"{_question(plan)}: {explained(error, timeout_s)}", ""
+        return "", _harmless(_member(body, ("statusMessage",)), secret)
     try:
         async with asyncio.timeout(timeout_s):
-            return await _signalling(plan, pids)
+            return await _signalling(plan, pids), ""
     except (OSError, TimeoutError) as error:
-        return f"its signalling port, TCP {plan.ports.signal}: {explained(error, timeout_s)}"
+        return f"its signalling port, TCP {plan.ports.signal}: {explained(error, timeout_s)}", ""
 
 
 def _ready_path(plan: LaunchPlan) -> str:
@@ -190,20 +195,30 @@ def _question(plan: LaunchPlan) -> str:
 def _answer(status: int, body: bytes, secret: str) -> str:
     """Say what an application answered, with its own words where it has some."""
     phrase = f"{status} {HTTPStatus(status).phrase}" if status in _STATUSES else f"{status}"
-    words = _words(body)
-    if secret:
-        words = words.replace(secret, "[redacted]")
-    return f"{phrase}, {_shown(redact(words))!r}" if words else phrase
+    words = _harmless(_words(body), secret)
+    return f"{phrase}, {words!r}" if words else phrase
+
+
+def _harmless(words: str, secret: str) -> str:
+    """Return an application's words as people may read them."""
+    return _shown(redact(words.replace(secret, "[redacted]") if secret else words))
 
 
 def _words(body: bytes) -> str:
+    if words := _member(body, ("statusMessage", "message", "detail", "error")):
+        return words
     text = body.decode("utf-8", "replace").strip()
+    return "" if text.startswith("<") or text in ("{}", "[]", "null") else text
+
+
+def _member(body: bytes, names: tuple[str, ...]) -> str:
+    """Return the first of these members of a JSON object that is a text; empty where none is."""
     with contextlib.suppress(ValueError, RecursionError):
-        value = json.loads(text)
-        for name in ("statusMessage", "message", "detail", "error"):
+        value = json.loads(body.decode("utf-8", "replace"))
+        for name in names:
             if isinstance(value, dict) and isinstance(value.get(name), str):
                 return str(value[name])
-    return "" if text.startswith("<") or text in ("{}", "[]", "null") else text
+    return ""
 
 
 def _shown(text: str) -> str:

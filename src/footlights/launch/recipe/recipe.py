@@ -16,6 +16,7 @@ from footlights.launch.recipe.stages import StageError, delivery_of, parse_root,
 from footlights.launch.recipe.template import BUILT_IN, TemplateError, parse
 from footlights.launch.recipe.whole_command import whole_command
 from footlights.protocol.enums import field_name
+from footlights.protocol.times import seconds
 from footlights.v1.application_pb2 import Readiness, StageDelivery, Version
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ MAX_RECIPE_BYTES = 256 << 10
 RESERVED_PREFIX = "FOOTLIGHTS_"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _URL_PATH = re.compile(r"/[!-~]*")
+
+_LEAST_OFFER_S, _MOST_OFFER_S = 1, 3600
 
 
 def validate(version: Version) -> None:
@@ -191,6 +194,16 @@ def _readiness(version: Version) -> None:
         raise refuse("version.signaling.websocket_path", "it is empty: the check OFFER dials it. Write /sign_in.")
     if readiness.log_text and readiness.check != Readiness.LOG:
         raise refuse("version.readiness.log_text", "it is only for the check LOG: set check to LOG or remove it.")
+    if not readiness.HasField("offer_timeout"):
+        return
+    if readiness.check != Readiness.OFFER:
+        raise refuse(
+            "version.readiness.offer_timeout", "it is only for the check OFFER: set check to OFFER or remove it."
+        )
+    given_s = seconds(readiness.offer_timeout)
+    if not _LEAST_OFFER_S <= given_s <= _MOST_OFFER_S:
+        text = f"{given_s:g}s is not between {_LEAST_OFFER_S}s and {_MOST_OFFER_S}s."
+        raise refuse("version.readiness.offer_timeout", text)
 
 
 def _url_path(field: str, path: str) -> None:
