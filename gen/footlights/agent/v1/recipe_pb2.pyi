@@ -704,22 +704,30 @@ class Readiness(_message.Message):
     CHECK_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
     LOG_TEXT_FIELD_NUMBER: _builtins.int
+    OFFER_TIMEOUT_FIELD_NUMBER: _builtins.int
     check: Global___Readiness.Check.ValueType
     """The check."""
     path: _builtins.str
     """The path for HTTP; default `/v1/streaming/ready`."""
     log_text: _builtins.str
     """The text for LOG."""
+    @_builtins.property
+    def offer_timeout(self) -> _duration_pb2.Duration:
+        """How long an application that is ready otherwise may offer nothing, for OFFER; default 60 s. Then it has failed, and
+        the session is tried on another node.
+        """
+
     def __init__(
         self,
         *,
         check: Global___Readiness.Check.ValueType = ...,
         path: _builtins.str = ...,
         log_text: _builtins.str = ...,
+        offer_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["offer_timeout", b"offer_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "log_text", b"log_text", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "log_text", b"log_text", "offer_timeout", b"offer_timeout", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
