@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-from footlights.v1 import application_pb2, enrollment_pb2, node_pb2, profile_pb2, session_pb2, token_pb2, viewer_pb2
+from footlights.v1 import (
+    application_pb2,
+    enrollment_pb2,
+    node_pb2,
+    pool_pb2,
+    profile_pb2,
+    session_pb2,
+    token_pb2,
+    viewer_pb2,
+)
 from google.protobuf import message_factory
 from google.protobuf.message import Message
 from google.rpc import status_pb2
@@ -17,7 +26,7 @@ from google.rpc import status_pb2
 from footlights.errors import Error
 from footlights.status import to_status
 
-FILES = (application_pb2, enrollment_pb2, node_pb2, profile_pb2, session_pb2, token_pb2, viewer_pb2)
+FILES = (application_pb2, enrollment_pb2, node_pb2, pool_pb2, profile_pb2, session_pb2, token_pb2, viewer_pb2)
 Answer = Callable[[Any], Any]
 Frame = session_pb2.FollowSessionsResponse
 

@@ -367,6 +367,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No device was free for the function within the time that portals wait. Nothing was started, and nothing waits. Try
     again.
     """
+    POOL_NOT_FOUND: _ErrorReason.ValueType  # 176
+    """No pool has this name. List the pools."""
+    NOT_STARTED_AHEAD: _ErrorReason.ValueType  # 177
+    """Instances of the version cannot be started before there is a session: it needs an argument that has no default. Give
+    the argument a default, or choose another version.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The name of the value is the `reason` of the `google.rpc.ErrorInfo` (domain `footlights.dev`) that
@@ -716,6 +722,12 @@ FUNCTION_NOT_FOUND: ErrorReason.ValueType  # 183
 FUNCTION_BUSY: ErrorReason.ValueType  # 184
 """No device was free for the function within the time that portals wait. Nothing was started, and nothing waits. Try
 again.
+"""
+POOL_NOT_FOUND: ErrorReason.ValueType  # 176
+"""No pool has this name. List the pools."""
+NOT_STARTED_AHEAD: ErrorReason.ValueType  # 177
+"""Instances of the version cannot be started before there is a session: it needs an argument that has no default. Give
+the argument a default, or choose another version.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 

@@ -488,6 +488,7 @@ class NodeFacts(_message.Message):
     LAUNCHER_FACTS_FIELD_NUMBER: _builtins.int
     PORTS_FIELD_NUMBER: _builtins.int
     ENTRANCE_FIELD_NUMBER: _builtins.int
+    STARTS_AHEAD_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     """Optional. The machine's host name."""
     os: _builtins.str
@@ -504,6 +505,8 @@ class NodeFacts(_message.Message):
     """Optional. Number of concurrent launches that its ports allow."""
     boot_id: _builtins.str
     """Optional. The kernel's id of this boot of the machine; unique among machines."""
+    starts_ahead: _builtins.bool
+    """Optional. Whether its agent starts instances of pools ahead, and hands them over to sessions."""
     @_builtins.property
     def launchers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Optional. The launchers it has: `process`, `systemd`, `container`, `fake`."""
@@ -547,10 +550,11 @@ class NodeFacts(_message.Message):
         launcher_facts: _abc.Iterable[Global___NodeFacts.Launcher] | None = ...,
         ports: Global___NodeFacts.PortRange | None = ...,
         entrance: Global___NodeFacts.Entrance | None = ...,
+        starts_ahead: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["entrance", b"entrance", "ports", b"ports"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "boot_id", b"boot_id", "driver_version", b"driver_version", "entrance", b"entrance", "hostname", b"hostname", "labels", b"labels", "launcher_facts", b"launcher_facts", "launchers", b"launchers", "notes", b"notes", "os", b"os", "port_blocks", b"port_blocks", "ports", b"ports", "public_address", b"public_address", "signal_address", b"signal_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "boot_id", b"boot_id", "driver_version", b"driver_version", "entrance", b"entrance", "hostname", b"hostname", "labels", b"labels", "launcher_facts", b"launcher_facts", "launchers", b"launchers", "notes", b"notes", "os", b"os", "port_blocks", b"port_blocks", "ports", b"ports", "public_address", b"public_address", "signal_address", b"signal_address", "starts_ahead", b"starts_ahead"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -131,6 +131,7 @@ def node_facts(
         ports=None if ports is None else NodeFacts.PortRange(first=ports[0], last=ports[1]),
         boot_id=boot_id(),
         entrance=entrance,
+        starts_ahead=True,
     )
 
 

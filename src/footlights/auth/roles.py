@@ -49,6 +49,7 @@ _OWN_SESSIONS: Final = frozenset(
         "sessions.extend",
         "applications.read",
         "profiles.read",
+        "pools.read",
     }
 )
 _ALL_SESSIONS: Final = _OWN_SESSIONS | {"sessions.all", "sessions.create_for_others", "sessions.priority"}
@@ -56,6 +57,7 @@ _EVERYTHING: Final = _ALL_SESSIONS | {
     "sessions.any_isolation",
     "applications.write",
     "profiles.write",
+    "pools.write",
     "nodes.read",
     "nodes.write",
     "tokens.read",

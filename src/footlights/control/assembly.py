@@ -55,6 +55,7 @@ from footlights.control.liveness.heartbeats import MISSED_HEARTBEATS, LivenessJu
 from footlights.control.liveness.mass_loss import MassLossGuard
 from footlights.control.observability import certificates, loop_lag
 from footlights.control.observability.metrics import GRPC, Metrics
+from footlights.control.pools.keeper import PoolKeeper
 from footlights.control.replication.membership import Membership
 from footlights.control.replication.notifications import NotificationRelay
 from footlights.control.replication.peers import Peers, ReplicaService
@@ -72,6 +73,7 @@ from footlights.control.services.kas.streams import StreamSessionService
 from footlights.control.services.nodes import NodeService
 from footlights.control.services.nvcf.functions import FunctionService
 from footlights.control.services.nvcf.sign_in import Patience, SignIn
+from footlights.control.services.pools import PoolService
 from footlights.control.services.profiles import ProfileService
 from footlights.control.services.sessions.connect import SessionConnector
 from footlights.control.services.sessions.create import SessionCreator
@@ -99,7 +101,16 @@ from footlights.store.cluster import database_time
 from footlights.store.cluster.revisions import cluster_id
 from footlights.store.nodes import node_rows
 from footlights.supervision import Supervisor
-from footlights.v1 import application_pb2, enrollment_pb2, node_pb2, profile_pb2, session_pb2, token_pb2, viewer_pb2
+from footlights.v1 import (
+    application_pb2,
+    enrollment_pb2,
+    node_pb2,
+    pool_pb2,
+    profile_pb2,
+    session_pb2,
+    token_pb2,
+    viewer_pb2,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -109,7 +120,7 @@ if TYPE_CHECKING:
     import grpc
     from starlette.routing import Route
 
-    from footlights.auth.secrets import ClusterKey
+    from footlights.auth.secrets import Box, ClusterKey
     from footlights.control.credentials.issuing import ServerCertificate
     from footlights.control.credentials.kubernetes import Kubernetes
     from footlights.control.services.routes import Origin
@@ -123,6 +134,7 @@ REST_SERVICES = tuple(
         (enrollment_pb2, "EnrollmentService"),
         (node_pb2, "NodeService"),
         (profile_pb2, "ProfileService"),
+        (pool_pb2, "PoolService"),
         (application_pb2, "ApplicationService"),
         # Of two paths that match a request the last one is used: /stream/{session_id}:watch, not /stream/{session_id}.
         (application_streaming_pb2, "ApplicationStreamingService"),
@@ -334,17 +346,17 @@ async def assemble(
     # scheduling/ and expiry/
     loops = "loops" in settings.roles
     fleet = FleetCache(store, signals, clock, supervisor=supervisor, monotonic=monotonic)
-    placing = PlacementLoop(
-        store=store,
-        bus=signals,
+    placing = _placing(
+        settings,
+        store,
+        signals,
         work=LeaderLease("placing", store, replicas, may=loops),
         cache=fleet,
         metrics=metrics,
+        box=box,
         clock=clock,
-        supervisor=supervisor,
-        # Viewers that dial nodes themselves cannot present a secret.
-        new_secret=(lambda _: None) if settings.direct_routes else partial(launch_secrets.seal_new, box),
         monotonic=monotonic,
+        supervisor=supervisor,
     )
     reaping = ExpiryLoop(
         ExpiryContext(
@@ -431,6 +443,7 @@ async def assemble(
             settings=settings,
             clock=clock,
             decision_wait_s=decision_wait_s,
+            count=metrics.came_to_pool,
         )
         sessions = StreamingService(
             store,
@@ -472,6 +485,7 @@ async def assemble(
             ),
             NodeService(store, writes, signals, guard, clock, sealer=sealer),
             profiles,
+            PoolService(store, writes, signals, clock, settings=settings, sealer=sealer),
             applications,
             ApplicationStreamingService(sessions),
             sessions,
@@ -537,6 +551,50 @@ async def assemble(
         publishing=CaConfigMap(kubernetes, settings.kubernetes_ca, issuer.authorities)
         if kubernetes is not None and settings.kubernetes_ca
         else None,
+    )
+
+
+def _no_secret(_launch_id: str) -> None:
+    return None
+
+
+def _placing(
+    settings: ServerSettings,
+    store: Store,
+    signals: Signals,
+    *,
+    work: LeaderLease,
+    cache: FleetCache,
+    metrics: Metrics,
+    box: Box,
+    clock: Callable[[], datetime],
+    monotonic: Callable[[], float],
+    supervisor: Supervisor,
+) -> PlacementLoop:
+    # Viewers that dial nodes themselves cannot present a secret.
+    new_secret = _no_secret if settings.direct_routes else partial(launch_secrets.seal_new, box)
+    pools = PoolKeeper(
+        store,
+        signals,
+        work=work,
+        cache=cache,
+        metrics=metrics,
+        settings=settings,
+        new_secret=new_secret,
+        clock=clock,
+        monotonic=monotonic,
+    )
+    return PlacementLoop(
+        store=store,
+        bus=signals,
+        work=work,
+        cache=cache,
+        metrics=metrics,
+        clock=clock,
+        supervisor=supervisor,
+        new_secret=new_secret,
+        pools=pools,
+        monotonic=monotonic,
     )
 
 

@@ -88,7 +88,7 @@ def _target(
     tx: Transaction, session_id: str, viewer_id: str, box: Box
 ) -> tuple[Target, node_pb2.NodeFacts, str | None] | None:
     row = session_rows.get(tx, session_id) if ids.is_uuid(session_id) else None
-    if row is None:
+    if row is None or row.pool is not None:
         return None
     viewer = viewers.get(tx, session_id, viewer_id) if viewer_id else None
     launch = launch_rows.get(tx, row.launch_id) if row.launch_id else None

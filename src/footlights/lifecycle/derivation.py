@@ -18,6 +18,8 @@ class LaunchFacts:
     state: LaunchState
     stopping: bool = False
     """Whether its end has been asked for."""
+    being_taken: bool = False
+    """Whether it was started ahead, and its agent has not yet taken up the session that it was handed over to."""
     overdue: bool = False
     """Whether its end should have been proved long ago."""
     viewers: int | None = None
@@ -43,10 +45,12 @@ def derive_state(
     wish_message: str = "",
     failures: int = 0,
     notice: str = "",
+    again: bool = True,
 ) -> DerivedState:
     """Return a session's state; ``wish`` is why its end was asked for, ``failures`` how many launches failed before.
 
-    ``notice`` is what its owner should know while it runs, such as that its node is being drained.
+    ``notice`` is what its owner should know while it runs, such as that its node is being drained. Where nobody waits
+    for it, as for a warm instance, it is not placed ``again``.
     """
     if launch is None:
         if intent is Intent.RUN:
@@ -56,7 +60,7 @@ def derive_state(
         return _live(intent, launch, wish_message, notice)
     if intent is Intent.END and wish is not None:
         return _ended(wish, " ".join(filter(None, (wish_message, launch.message))))
-    return _ended_by_itself(launch, failures)
+    return _ended_by_itself(launch, failures, again=again)
 
 
 def may_retry(launch: LaunchFacts, failures: int) -> bool:
@@ -77,6 +81,8 @@ def is_a_try(launch: LaunchFacts) -> bool:
 
 _OVERDUE = "The end is overdue, and its slots are withheld until the application is proved gone"
 
+_BEING_TAKEN = "An application that was started ahead takes up the session."
+
 _OF_A_START = frozenset({EndReason.LAUNCH_FAILED, EndReason.START_TIMEOUT, EndReason.NODE_FAILED})
 """The ends of sessions that were never ready."""
 
@@ -87,6 +93,8 @@ def _live(intent: Intent, launch: LaunchFacts, wish_message: str, notice: str) -
             why = launch.message or "its agent has not said why"
             return DerivedState(SessionState.TERMINATING, message=f"{_OVERDUE}: {why}")
         return DerivedState(SessionState.TERMINATING, message=launch.message or wish_message)
+    if launch.state is LaunchState.READY and launch.being_taken:
+        return DerivedState(SessionState.STARTING, message=notice or _BEING_TAKEN)
     if launch.state is LaunchState.READY:
         return DerivedState(
             SessionState.ACTIVE if launch.viewers else SessionState.READY, message=notice or launch.message
@@ -98,8 +106,8 @@ def _ended(reason: EndReason, message: str) -> DerivedState:
     return DerivedState(reason.state, reason, message)
 
 
-def _ended_by_itself(launch: LaunchFacts, failures: int) -> DerivedState:
-    if may_retry(launch, failures):
+def _ended_by_itself(launch: LaunchFacts, failures: int, *, again: bool) -> DerivedState:
+    if again and may_retry(launch, failures):
         return DerivedState(SessionState.PENDING, message=launch.message)
     if launch.state is LaunchState.LOST:
         return _ended(EndReason.NODE_LOST, launch.message or "The node no longer knows the launch.")

@@ -155,6 +155,9 @@ REASONS: Final[Mapping[str, Meaning]] = {
     "START_TIMEOUT": _version("the application was not ready in time", EndReason.START_TIMEOUT),
     # Nobody.
     "ABANDONED": _nobody("the node had no link", EndReason.ABANDONED),
+    "HAND_OVER_FAILED": _nobody(
+        "an application that was started ahead did not take up the session", EndReason.LAUNCH_FAILED, Retry.AGAIN
+    ),
     "AGENT_STOPPED": _nobody("the agent was stopped", EndReason.DRAINED, Retry.AGAIN),
     "NODE_RESTARTED": _nobody("the machine was restarted", EndReason.NODE_LOST),
     "STOPPED": _nobody("it was asked to end", EndReason.USER_TERMINATED),

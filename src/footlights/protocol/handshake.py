@@ -27,7 +27,9 @@ SECRET_VARIABLES: Final = "secret_variables"  # noqa: S105  # the name of a feat
 """The agent puts secrets into the environment of an application whose version says so."""
 STAGE_BY_HTTP: Final = "stage_by_http"
 """The agent sends the stage to an application whose version says so."""
-FEATURES: Final = (PARTS, RECIPES, GOODBYE, REDIRECT, SECRETS_ONCE, SECRET_VARIABLES, STAGE_BY_HTTP)
+AHEAD: Final = "ahead"
+"""The agent starts instances ahead, and hands them over to sessions."""
+FEATURES: Final = (PARTS, RECIPES, GOODBYE, REDIRECT, SECRETS_ONCE, SECRET_VARIABLES, STAGE_BY_HTTP, AHEAD)
 
 _SETS: Final[dict[frozenset[str], frozenset[str]]] = {}
 

@@ -45,6 +45,18 @@ def room_refusal(node: NodeView, launches: int) -> Verdict | None:
     return None
 
 
+def could_use(wish: Wish, node: NodeView) -> bool:
+    """Return whether a wish would be placed on a node if all of its slots and ports were free."""
+    if standing_refusal(node) or _wish_refusal(wish, node):
+        return False
+    return any(
+        not condition_refusal(device)
+        and not capability_refusal(wish, device)
+        and (device.memory_total_bytes is None or device.memory_total_bytes >= wish.min_memory_bytes)
+        for device in node.devices
+    )
+
+
 def device_refusal(wish: Wish, node: NodeView, device: DeviceView) -> Verdict | None:
     """Say why the device will not do; None where the wish fits."""
     return condition_refusal(device) or capability_refusal(wish, device) or _use_refusal(wish, node, device)

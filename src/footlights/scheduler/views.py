@@ -138,6 +138,8 @@ class NodeView:
     """How many launches it has now."""
     warm: frozenset[tuple[str, str]] = frozenset()
     """(application, version) of what has become ready here before: its caches are filled, its next start is short."""
+    starts_ahead: bool = True
+    """Whether its agent starts instances before there are sessions for them."""
 
 
 @dataclass(frozen=True, slots=True)

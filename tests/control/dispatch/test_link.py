@@ -64,7 +64,7 @@ def test_it_goes_from_greeting_through_the_full_set_to_live() -> None:
 async def test_what_changes_before_it_is_live_is_remembered_and_not_sent() -> None:
     """The full set may have been read before the change."""
     one = link()
-    early = one.note_change(), one.offer_new(launch("l"), ("RUNNING", 1, b"", None))
+    early = one.note_change(), one.offer_new(launch("l"), ("RUNNING", 1, b"", None, None))
     one.begin_full_set()
     one.full_set({}, {})
 

@@ -13,7 +13,16 @@ from typing import Any
 import pytest
 from footlights.http.v1.annotations_pb2 import reply
 from footlights.ovc.v2 import application_streaming_pb2 as ovc_pb2
-from footlights.v1 import application_pb2, enrollment_pb2, node_pb2, profile_pb2, session_pb2, token_pb2, viewer_pb2
+from footlights.v1 import (
+    application_pb2,
+    enrollment_pb2,
+    node_pb2,
+    pool_pb2,
+    profile_pb2,
+    session_pb2,
+    token_pb2,
+    viewer_pb2,
+)
 from google.protobuf import descriptor_pool, json_format, message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
@@ -72,6 +81,7 @@ async def world(plane: Control) -> World:
         "ApplicationService.ApplyApplication",
         application_pb2.ApplyApplicationRequest(application=application_pb2.Application(application="other")),
     )
+    await plane.call("PoolService.SetPool", pool_pb2.SetPoolRequest(pool=_pool(1)))
     agent = await plane.agent("node-a")
     await agent.close()
     await plane.unlinked()
@@ -152,6 +162,14 @@ SAMPLES: dict[str, tuple[Make, Make]] = {
         lambda _: profile_pb2.DeleteProfileRequest(profile="small"),
         lambda _: profile_pb2.DeleteProfileRequest(profile="large"),
     ),
+    "PoolService.SetPool": (
+        lambda _: pool_pb2.SetPoolRequest(pool=_pool(2)),
+        lambda _: pool_pb2.SetPoolRequest(pool=_pool(3)),
+    ),
+    "PoolService.DeletePool": (
+        lambda _: pool_pb2.DeletePoolRequest(pool="warm"),
+        lambda _: pool_pb2.DeletePoolRequest(pool="cold"),
+    ),
     "ApplicationService.ApplyApplication": (
         lambda _: application_pb2.ApplyApplicationRequest(
             application=application_pb2.Application(application="fake", description="Other."),
@@ -224,6 +242,10 @@ def _cordoned(name: str) -> node_pb2.Node:
 
 def _profile(description: str) -> profile_pb2.Profile:
     return profile_pb2.Profile(profile="small", description=description)
+
+
+def _pool(size: int) -> pool_pb2.Pool:
+    return pool_pb2.Pool(pool="warm", application="fake", size=size)
 
 
 def _release(name: str) -> application_pb2.Release:

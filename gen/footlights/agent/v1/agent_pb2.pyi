@@ -203,7 +203,7 @@ class Protocol(_message.Message):
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What is understood beyond the version, by name: `recipes`, `goodbye`, `redirect`,
-        `secrets_once`, `relays`. Unknown ones are ignored.
+        `secrets_once`, `relays`, `ahead`. Unknown ones are ignored.
         """
 
     def __init__(
@@ -658,6 +658,8 @@ class Assignment(_message.Message):
     NOTICE_FIELD_NUMBER: _builtins.int
     RECIPE_DIGEST_FIELD_NUMBER: _builtins.int
     LAUNCH_SECRET_FIELD_NUMBER: _builtins.int
+    AHEAD_FIELD_NUMBER: _builtins.int
+    HANDED_OVER_FIELD_NUMBER: _builtins.int
     launch_id: _builtins.str
     """The launch."""
     session_id: _builtins.str
@@ -679,6 +681,12 @@ class Assignment(_message.Message):
     launch_secret: _builtins.str
     """The launch's own secret, which the front door presents in the header `Footlights-Launch-Secret`; sent until it has
     begun. Empty where an older control plane began it, or viewers dial the node themselves.
+    """
+    ahead: _builtins.bool
+    """Whether there is no session yet: the application is started ahead, and no timer of a session runs."""
+    handed_over: _builtins.bool
+    """Whether a session has taken what was started ahead: the arguments, the stage and the limits are that session's, its
+    timers begin, and the application is asked to open what it was given. A report says when that is done.
     """
     @_builtins.property
     def slots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -722,10 +730,12 @@ class Assignment(_message.Message):
         notice: Global___ViewerNotice | None = ...,
         recipe_digest: _builtins.bytes = ...,
         launch_secret: _builtins.str = ...,
+        ahead: _builtins.bool = ...,
+        handed_over: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "limits", b"limits", "needs", b"needs", "notice", b"notice", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "desired", b"desired", "device_uuid", b"device_uuid", "epoch", b"epoch", "launch_id", b"launch_id", "launch_secret", b"launch_secret", "limits", b"limits", "needs", b"needs", "notice", b"notice", "recipe_digest", b"recipe_digest", "secrets", b"secrets", "session_id", b"session_id", "slots", b"slots", "usd_stage_uri", b"usd_stage_uri", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead", b"ahead", "arguments", b"arguments", "desired", b"desired", "device_uuid", b"device_uuid", "epoch", b"epoch", "handed_over", b"handed_over", "launch_id", b"launch_id", "launch_secret", b"launch_secret", "limits", b"limits", "needs", b"needs", "notice", b"notice", "recipe_digest", b"recipe_digest", "secrets", b"secrets", "session_id", b"session_id", "slots", b"slots", "usd_stage_uri", b"usd_stage_uri", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -860,6 +870,7 @@ class LaunchReport(_message.Message):
     LOG_TAIL_FIELD_NUMBER: _builtins.int
     UNWATCHED_FOR_FIELD_NUMBER: _builtins.int
     UNANSWERED_FOR_FIELD_NUMBER: _builtins.int
+    TAKEN_UP_FIELD_NUMBER: _builtins.int
     launch_id: _builtins.str
     """The launch."""
     epoch: _builtins.int
@@ -882,6 +893,8 @@ class LaunchReport(_message.Message):
     """Number of connected viewers; unset if it is not known."""
     ever_connected: _builtins.bool
     """Whether a viewer was ever connected."""
+    taken_up: _builtins.bool
+    """Whether it has taken up the session that it was handed over to; its durations are that session's from then on."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___LaunchReport.Step]:
         """The steps it has reached."""
@@ -931,10 +944,11 @@ class LaunchReport(_message.Message):
         log_tail: _abc.Iterable[_builtins.str] | None = ...,
         unwatched_for: _duration_pb2.Duration | None = ...,
         unanswered_for: _duration_pb2.Duration | None = ...,
+        taken_up: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_viewers", b"_viewers", "exit_code", b"exit_code", "idle_for", b"idle_for", "ready_for", b"ready_for", "starting_for", b"starting_for", "unanswered_for", b"unanswered_for", "unwatched_for", b"unwatched_for", "viewers", b"viewers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_viewers", b"_viewers", "epoch", b"epoch", "ever_connected", b"ever_connected", "exit_code", b"exit_code", "http_port", b"http_port", "idle_for", b"idle_for", "launch_id", b"launch_id", "log_tail", b"log_tail", "media_port", b"media_port", "message", b"message", "ready_for", b"ready_for", "reason", b"reason", "signal_port", b"signal_port", "starting_for", b"starting_for", "state", b"state", "steps", b"steps", "unanswered_for", b"unanswered_for", "unwatched_for", b"unwatched_for", "viewers", b"viewers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_viewers", b"_viewers", "epoch", b"epoch", "ever_connected", b"ever_connected", "exit_code", b"exit_code", "http_port", b"http_port", "idle_for", b"idle_for", "launch_id", b"launch_id", "log_tail", b"log_tail", "media_port", b"media_port", "message", b"message", "ready_for", b"ready_for", "reason", b"reason", "signal_port", b"signal_port", "starting_for", b"starting_for", "state", b"state", "steps", b"steps", "taken_up", b"taken_up", "unanswered_for", b"unanswered_for", "unwatched_for", b"unwatched_for", "viewers", b"viewers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

@@ -68,7 +68,9 @@ class Notices:
 
     def _from_limits(self) -> SessionNotice:
         longest, ready_for = limit_s(self._record.assignment.limits, "max_duration"), self._record.ready_for
-        if longest is None or ready_for is None or longest - ready_for > min(AHEAD_S, longest / 5):
+        if not self._record.has_session or longest is None or ready_for is None:
+            return SessionNotice()
+        if longest - ready_for > min(AHEAD_S, longest / 5):
             return SessionNotice()
         text = "The session reaches its maximum duration. It can be extended."
         return SessionNotice(EndReason.MAX_DURATION.value, text, max(0.0, longest - ready_for))

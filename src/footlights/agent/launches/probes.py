@@ -78,6 +78,15 @@ class ApplicationProbes:
         """Send the application what its viewers should know."""
         return await send_notice(plan, notice, secret=secret)
 
+    async def hand_over(self, plan: LaunchPlan, uri: str, secret: str = "") -> str:
+        """Send a session's stage to an application that runs already, where it is given it by HTTP; else nothing.
+
+        Returns and raises what ``open_stage`` does.
+        """
+        if plan.version.stage_delivery.method != StageDelivery.HTTP or not uri:
+            return ""
+        return await send_stage(plan, uri, secret=secret)
+
     async def port_intruders(self, launcher: Launcher, plan: LaunchPlan, pids: frozenset[int]) -> str:
         """Which processes outside the launch's tree listen on its ports; empty where none can, or it is not known."""
         if not pids or plan.own_network:

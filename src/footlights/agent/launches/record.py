@@ -40,6 +40,7 @@ _STARTING = "STARTING"
 _STOPPING = "STOPPING"
 _STOP_ASKED = "STOP_ASKED"
 _ENDED = "ENDED"
+_TAKEN_UP = "TAKEN_UP"
 _TOLD = (Stage.PULLING, Stage.PROCESS_UP, Stage.APPLICATION_READY, Stage.FIRST_VIEWER)
 
 
@@ -162,6 +163,24 @@ class Record:
         self.assignment.secrets = secrets
         if not self.begun:
             self.secret = assignment.launch_secret or self.secret
+
+    @property
+    def has_session(self) -> bool:
+        """Whether the timers of a session run: not before one is taken up that was not there when it was started."""
+        return not self.assignment.ahead and not self.must_take_up
+
+    @property
+    def must_take_up(self) -> bool:
+        """Whether it was handed over to a session that it has not taken up."""
+        return self.assignment.handed_over and _TAKEN_UP not in self.marks
+
+    def take_up(self) -> None:
+        """Begin the session that it was handed over to: what was before counts no more."""
+        self.mark(_TAKEN_UP)
+        self.marks.pop(Stage.FIRST_VIEWER, None)
+        self.arrived = self.ever_connected = self.watched = self._visited = False
+        self._warned, self._left_at, self.active_at = None, None, self.clock.now()
+        self.heard()
 
     def renew_epoch(self, epoch: int) -> None:
         """Note the epoch of a newer lease."""
@@ -302,8 +321,8 @@ class Record:
     @property
     def ready_for(self) -> float | None:
         """Seconds it has been ready, or was."""
-        ready = self.marks.get(Stage.APPLICATION_READY)
-        if ready is None:
+        ready = self.marks.get(_TAKEN_UP, self.marks.get(Stage.APPLICATION_READY))
+        if ready is None or Stage.APPLICATION_READY not in self.marks:
             return None
         return max(0.0, self.marks.get(_ENDED, self.clock.now()) - ready)
 
@@ -328,7 +347,12 @@ class Record:
     def idle_ends_in(self) -> float | None:
         """Seconds until a viewer who watches is ended for giving no input; None where no warning is due."""
         limit = limit_s(self.assignment.limits, "idle_timeout")
-        if not self.viewers or limit is None or self._inactive_for < limit - warned_ahead_s(limit):
+        if (
+            not self.has_session
+            or not self.viewers
+            or limit is None
+            or self._inactive_for < limit - warned_ahead_s(limit)
+        ):
             return None
         return max(0.0, limit - (self.idle_for or 0.0))
 
@@ -424,6 +448,7 @@ class Record:
             grace=self.grace,
             killed_for=None if self.killed_at is None else now - self.killed_at,
             same_boot=self.boot_id == self.clock.boot_id,
+            must_take_up=self.must_take_up,
         )
 
     @property
@@ -438,7 +463,7 @@ class Record:
     def overdue(self) -> str:
         """Name the session timer that has run out; empty while none has."""
         ready_for = self.ready_for
-        if self.state is not LaunchState.READY or ready_for is None:
+        if self.state is not LaunchState.READY or ready_for is None or not self.has_session:
             return ""
         clock = SessionClock(ready_for, self.ever_connected, self.idle_for, self.unwatched_for, self.unanswered_for)
         found = due(clock, time_limits(self.assignment.limits))
@@ -480,6 +505,7 @@ class Record:
             idle_for=_age(self.idle_for),
             unwatched_for=_age(self.unwatched_for),
             unanswered_for=_age(self.unanswered_for),
+            taken_up=_TAKEN_UP in self.marks,
         )
         if self.ending is not None:
             report.reason = self.ending.reason
@@ -508,6 +534,8 @@ class Record:
         del report.steps[:]  # ages go on growing, also in a report that is sent late
         for stage in _TOLD:
             age = self.since(stage)
+            if stage is Stage.APPLICATION_READY and age is not None:
+                age = self.ready_for if _TAKEN_UP in self.marks else age
             if age is not None:
                 report.steps.add(stage=stage.value, age=duration(age))
 

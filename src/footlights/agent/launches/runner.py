@@ -16,6 +16,7 @@ from footlights.agent.launches.observer import Observer
 from footlights.agent.launches.step import Do, LaunchEnding, Step, application_failure, decide, with_kill
 from footlights.launch.launcher import Launcher, LaunchError, LaunchPlan, Phase, Status, node_error
 from footlights.launch.launchers import traits_of
+from footlights.launch.probes.stage import StageRefused
 from footlights.launch.splice import Splice
 from footlights.lifecycle import LaunchState, Stage
 from footlights.linux import procfs
@@ -174,6 +175,7 @@ class Runner:
             Do.PREPARE: self._prepare,
             Do.START: self._start,
             Do.BECOME_READY: self._become_ready,
+            Do.TAKE_UP: self._take_up,
             Do.END: self._adopt_ending,
             Do.STOP: self._stop,
             Do.KILL: self._kill,
@@ -244,6 +246,28 @@ class Runner:
         self._seen.became_ready()
         self._report()
         self._log.info("application_ready", starting_for=round(self.record.starting_for, 3))
+
+    async def _take_up(self, _: LaunchEnding) -> None:
+        plan, _launcher = self._ready_to_launch()
+        stage = self.record.assignment.usd_stage_uri
+        opening = asyncio.ensure_future(self._tools.probes.hand_over(plan, stage, self.record.secret))
+        if not await self._unless_ended(opening, math.inf):
+            return
+        try:
+            problem = opening.result()
+        except StageRefused as error:
+            text = f"The application does not take its stage: {error}."
+            self.end(LaunchEnding(LaunchState.FAILED, "STAGE_REFUSED", text))
+            return
+        if problem:
+            text = f"An application that was started ahead did not take up the session: {problem}."
+            self.end(LaunchEnding(LaunchState.FAILED, "HAND_OVER_FAILED", text))
+            return
+        self.record.take_up()
+        # Journalled before it is reported: the next agent must not have it taken up again.
+        await self._save()
+        self._report()
+        self._log.info("session_taken_up")
 
     async def _adopt_ending(self, ending: LaunchEnding) -> None:
         self.record.decide(ending)
@@ -363,10 +387,13 @@ class Runner:
             self._log.warning("log_unreadable", error=str(error))
             return ()
 
-    async def _unless_ended(self, work: asyncio.Future[None]) -> bool:
-        """Wait for ``work``, at most until the launch is to end or the time for it is over; then give it up."""
+    async def _unless_ended(self, work: asyncio.Future[Any], longest_s: float | None = None) -> bool:
+        """Wait for ``work``, at most until the launch is to end or the time for it is over; then give it up.
+
+        ``longest_s`` is that time where it is not the one for preparing.
+        """
         while not work.done():
-            left = self.record.preparation_left
+            left = self.record.preparation_left if longest_s is None else longest_s
             if self.record.ending is not None or left <= 0:
                 work.cancel()
                 await asyncio.wait({work}, timeout=_LAUNCHER_TIMEOUT_S)
@@ -375,7 +402,9 @@ class Runner:
             woken = asyncio.create_task(self._wake.wait())
             try:
                 waiting: set[asyncio.Future[Any]] = {work, woken}
-                await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(
+                    waiting, timeout=None if left == math.inf else left, return_when=asyncio.FIRST_COMPLETED
+                )
             except asyncio.CancelledError:
                 work.cancel()
                 raise

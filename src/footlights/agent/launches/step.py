@@ -94,6 +94,8 @@ class Facts:
     """Since it was asked to end; None while it was not."""
     grace: float = 10.0
     killed_for: float | None = None
+    must_take_up: bool = False
+    """Whether it was handed over to a session that it has not taken up."""
     same_boot: bool = True
     """Whether the machine has not been restarted since it was begun."""
 
@@ -106,6 +108,8 @@ class Do(enum.Enum):
     PREPARE = "PREPARE"
     START = "START"
     BECOME_READY = "BECOME_READY"
+    TAKE_UP = "TAKE_UP"
+    """Have an application that was started ahead take up its session."""
     END = "END"
     """Adopt ``Step.ending`` as how it ends."""
     STOP = "STOP"
@@ -227,7 +231,7 @@ def _ready(facts: Facts) -> Step:
         return Step(Do.END, LaunchEnding(LaunchState.EXITED, "GPU_LOST", facts.device_lost))
     if facts.on_device is OnDevice.WRONG:
         return Step(Do.END, LaunchEnding(LaunchState.FAILED, "WRONG_DEVICE", facts.detail))
-    return Step(Do.WAIT)
+    return Step(Do.TAKE_UP if facts.must_take_up else Do.WAIT)
 
 
 def _ending(facts: Facts) -> Step:

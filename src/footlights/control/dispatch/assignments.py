@@ -125,13 +125,19 @@ def fingerprints(running: Sequence[RunningLaunch]) -> dict[str, dict[str, Finger
     """Return what the assignments of living launches follow from, by node and launch."""
     found: dict[str, dict[str, Fingerprint]] = defaultdict(dict)
     for each in running:
-        found[each.node][each.launch_id] = (each.desired, each.epoch, each.limits, each.drain_time)
+        found[each.node][each.launch_id] = (
+            each.desired,
+            each.epoch,
+            each.limits,
+            each.drain_time,
+            each.handed_over_time,
+        )
     return found
 
 
 def fingerprint(launch: LaunchRow, session: SessionRow) -> Fingerprint:
     """Return what the assignment of a new launch follows from: nothing is placed on a node that is drained."""
-    return launch.desired, launch.epoch, session.limits, None
+    return launch.desired, launch.epoch, session.limits, None, launch.handed_over_time
 
 
 def of_launches(
@@ -197,6 +203,7 @@ def of_launch(
     message.limits.CopyFrom(counterparts.limits(limits))
     message.arguments.update({name: value for name, value in session.arguments.items() if name in recipe.declared})
     message.secrets = secrets
+    message.ahead, message.handed_over = session.pool is not None, launch.handed_over_time is not None
     if launch.state == "ASSIGNED":
         # The agent that has begun it keeps it, over its own restarts too.
         message.launch_secret = launch_secrets.open_sealed(box, launch.launch_id, launch.secret)
@@ -206,7 +213,7 @@ def of_launch(
             reason=errors.Reason.ASSIGNMENT_TOO_LARGE,
             metadata={"fields": "; ".join(too_large)},
         )
-    return LaunchAssignment(message, launch.state, recipe.carried, time_limits(limits))
+    return LaunchAssignment(message, launch.state, recipe.carried, _NO_LIMITS if message.ahead else time_limits(limits))
 
 
 def _secrets(launch: LaunchRow, session: SessionRow, link: AgentLink, box: Box) -> bytes:

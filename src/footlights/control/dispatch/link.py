@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from footlights.control.dispatch.assignments import LaunchAssignment
     from footlights.lifecycle import TimeLimits
 
-Fingerprint = tuple[str, int, bytes, datetime | None]
+Fingerprint = tuple[str, int, bytes, datetime | None, datetime | None]
 """What an assignment follows from that may change while its launch lives."""
 
 MAX_UNSENT = 1000

@@ -54,6 +54,7 @@ def observation(report: agent_pb2.LaunchReport, now: datetime) -> Observation:
         ports=(report.signal_port, report.media_port, report.http_port),
         viewers=report.viewers if report.HasField("viewers") else None,
         ever_connected=report.ever_connected,
+        taken_up=report.taken_up,
         steps=steps,
         log_tail=tuple(bounded_tail(report.log_tail)),
     )

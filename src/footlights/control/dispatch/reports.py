@@ -199,8 +199,10 @@ def _end_if_due(lives: SessionStates, launch: LaunchRow, report: Report, now: da
     if launch.state != "READY" or launch.desired == "STOPPED":
         return False
     session = lives.session(launch.session_id)
-    if session is None or session.launch_id != launch.launch_id:
+    if session is None or session.launch_id != launch.launch_id or session.pool is not None:
         return False
+    if launch.handed_over_time is not None and not launch.taken_up:
+        return False  # what the agent says is of the time before the session
     why = due(session_clock(report), time_limits(stored.limits(session)))
     if why is not None:
         lives.end(session, *why, now=now)

@@ -8,11 +8,15 @@ concerns one process alone is in ``process_metrics``.
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from footlights.control.observability.process_metrics import ProcessMetrics
 from footlights.lifecycle import REASONS, EndReason, Fault, Phases, meaning
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -71,6 +75,14 @@ class Metrics(ProcessMetrics):
             ("phase",),
         )
         self.spent(Phases())
+        self._pools = gauge(
+            "footlights_pool_instances", "Instances of pools: wanted, ready and starting.", ("pool", "state")
+        )
+        self._pool_sessions = counter(
+            "footlights_pool_sessions_total",
+            "Sessions that may take an instance of a pool: warm, if they did, or cold.",
+            ("application", "start"),
+        )
         self._brake = gauge("footlights_brake", "1 while expiry pauses for this reason.", ("reason",))
         self.brake(None)
         # A counter that appears with its first event shows Prometheus no increase: an alert would miss it.
@@ -109,6 +121,18 @@ class Metrics(ProcessMetrics):
         self._slot_seconds.labels("starting").inc(spent.starting)
         self._slot_seconds.labels("used").inc(spent.used)
         self._slot_seconds.labels("ending").inc(spent.ending)
+        self._slot_seconds.labels("warm").inc(spent.warm)
+
+    def pools(self, counts: Mapping[str, tuple[int, int, int]]) -> None:
+        """Replace the gauges of pools: how many instances are wanted, ready and starting, by pool."""
+        self._pools.clear()
+        for pool, numbers in counts.items():
+            for state, number in zip(("wanted", "ready", "starting"), numbers, strict=True):
+                self._pools.labels(pool, state).set(number)
+
+    def came_to_pool(self, application: str, warm: bool) -> None:
+        """Count a session that may take an instance of a pool, and whether it did."""
+        self._pool_sessions.labels(application, "warm" if warm else "cold").inc()
 
     def brake(self, reason: str | None) -> None:
         """Set why expiry pauses; None while it goes on."""

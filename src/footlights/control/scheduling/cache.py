@@ -199,6 +199,18 @@ class FleetCache:
         """Return the nodes on which something ends, comes back, or is free for a wish that may not be placed yet."""
         return affected(self._index, ends, wishes, apart=[node for node, _ in self._quarantined])
 
+    def choose(self, wish: Wish) -> SlotChoice | None:
+        """Return where a wish would be placed now, without taking anything."""
+        return self._index.choose(wish)
+
+    def views(self, nodes: Iterable[str]) -> list[NodeView]:
+        """Return those of some nodes that there are, as they are now."""
+        return self._index.views(nodes)
+
+    def late_agents(self) -> list[str]:
+        """Return the nodes whose agents, of the release before, start nothing ahead."""
+        return [name for name, view in self._views.items() if not view.starts_ahead]
+
     def fits(self, wish: Wish) -> bool:
         """Return whether a wish would be placed now, without taking anything."""
         return self._index.choose(wish) is not None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -43,6 +43,16 @@ _CONCERNS_ALL = (LeaseSuperseded, errors.Unavailable)
 """Failures that would meet every other session of a pass as well."""
 
 
+class PoolKeeping(Protocol):
+    """Starts instances ahead on what sessions leave."""
+
+    async def keep(self, in_line: Callable[[], Sequence[scheduler.Wish]]) -> None:
+        """Make one pass; ``in_line`` returns what sessions want that wait for slots, in their order."""
+
+    def rest(self) -> None:
+        """Note that another replica keeps pools."""
+
+
 class PlacementLoop:
     """Gives slots to waiting sessions."""
 
@@ -71,9 +81,11 @@ class PlacementLoop:
         clock: Callable[[], datetime],
         supervisor: Supervisor,
         new_secret: Callable[[str], bytes | None] = lambda _launch_id: None,
+        pools: PoolKeeping | None = None,
         new_id: Callable[[], str] = ids.new_id,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._pools = pools
         self._store, self._bus, self._work, self._cache = store, bus, work, cache
         self._metrics, self._clock, self._new_id, self._monotonic = metrics, clock, new_id, monotonic
         self._new_secret = new_secret
@@ -128,9 +140,11 @@ class PlacementLoop:
         queue = QueuePass(self._cache, self._wishes, self._failed.keys())
         self._places.start(far=whole and self._outlook_due)
         placed, changed, last = 0, False, None
+        front: tuple[QueuePage, Sequence[Decision]] | None = None
         while True:
             page = await self._store.read(partial(pending.read_page, after=last, now=now))
             decisions = list(queue.decide(page))
+            front = front or (page, decisions)
             placed += await self._begin([(each.row, each.choice) for each in decisions if each.choice is not None])
             ended = await self._end_hopeless(queue, page, decisions, now)
             changed |= bool(ended)
@@ -148,6 +162,9 @@ class PlacementLoop:
             self._bus.sessions.publish()
         if placed or queue.waiting:
             self._metrics.placed(time.perf_counter() - started)
+        if self._pools is not None:
+            with self._supervisor.isolated("pools", through=_CONCERNS_ALL):
+                await self._pools.keep(lambda: [each.wish for each in queue.in_line(*front)])
         return placed
 
     async def _wake(self, every_s: float) -> None:
@@ -162,6 +179,8 @@ class PlacementLoop:
                     self._cache.forget()
                     self._ahead.forget()
                 await self.place_once()
+            elif self._pools is not None:
+                self._pools.rest()
         except LeaseSuperseded:
             self._work.lost()
 

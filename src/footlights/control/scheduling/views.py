@@ -89,6 +89,7 @@ def node_view(member: FleetNode, quarantined: Mapping[tuple[str, str], TimeApart
         port_blocks=facts.port_blocks or 1_000_000,
         launches=member.launches,
         warm=member.warm,
+        starts_ahead=facts.starts_ahead,
     )
 
 

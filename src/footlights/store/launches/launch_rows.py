@@ -46,6 +46,8 @@ class Observation:
     ports: tuple[int, int, int] = (0, 0, 0)
     viewers: int | None = None
     ever_connected: bool = False
+    taken_up: bool = False
+    """Whether the session is taken up that it was handed over to."""
     steps: Mapping[Stage, datetime] = field(default_factory=dict)
     log_tail: Sequence[str] = ()
 
@@ -157,6 +159,7 @@ class RunningLaunch:
     limits: bytes
     drain_time: datetime | None
     """When a drain of its node ends it."""
+    handed_over_time: datetime | None = None
 
 
 def running_at(tx: Transaction, hub: str) -> list[RunningLaunch]:
@@ -178,6 +181,7 @@ def _running(tx: Transaction, which: ColumnElement[bool]) -> list[RunningLaunch]
             LAUNCH.c.epoch,
             SESSION.c.limits,
             case((NODE.c.draining, NODE.c.drain_time)),
+            LAUNCH.c.handed_over_time,
         )
         .join(NODE, NODE.c.node == LAUNCH.c.node)
         .join(SESSION, SESSION.c.session_id == LAUNCH.c.session_id)
@@ -294,13 +298,17 @@ def note(states: SessionStates, node: str, seen: Observation, *, now: datetime) 
 
 def _changes(launch: LaunchRow, seen: Observation, now: datetime) -> dict[str, Any]:
     state = merge(LaunchState[launch.state], seen.state)
+    # What was seen before a session took it is not the session's.
+    before = launch.handed_over_time is not None and not (launch.taken_up or seen.taken_up)
     changes: dict[str, Any] = {
         "state": state.value,
-        "viewers": seen.viewers,
-        "ever_connected": launch.ever_connected or seen.ever_connected,
+        "viewers": None if before else seen.viewers,
+        "ever_connected": launch.ever_connected or (seen.ever_connected and not before),
         "reason": seen.reason,
         "message": seen.message,
     }
+    if launch.handed_over_time is not None:
+        changes["taken_up"] = not before
     if any(seen.ports):
         changes |= dict(zip(("signal_port", "media_port", "http_port"), seen.ports, strict=True))
     if state.rank >= LaunchState.READY.rank and launch.start_s is None and Stage.APPLICATION_READY in seen.steps:
@@ -315,7 +323,9 @@ def _changes(launch: LaunchRow, seen: Observation, now: datetime) -> dict[str, A
 def spent(launch: LaunchRow, *, now: datetime) -> Phases:
     """Return what a launch's slots were held for, in slot-seconds."""
     ready = None if launch.start_s is None else launch.created_time + timedelta(seconds=launch.start_s)
-    return phases(launch.created_time, ready, launch.ending_time, launch.ended_time or now) * len(launch.slots)
+    ended = launch.ended_time or now
+    taken = (launch.handed_over_time or ended) if launch.ahead else None
+    return phases(launch.created_time, ready, launch.ending_time, ended, taken) * len(launch.slots)
 
 
 def ending(tx: Transaction) -> list[tuple[LaunchRow, SessionRow]]:

@@ -38,6 +38,8 @@ class SlotClaim:
     session_id: str
     placement: ChosenSlots
     now: datetime
+    ahead: bool | None = None
+    """Whether there is no session yet that it is started for."""
 
 
 def open_nodes(tx: Transaction, nodes: Iterable[str]) -> set[str]:
@@ -61,6 +63,7 @@ def take(tx: Transaction, claims: Sequence[SlotClaim]) -> Mapping[str, LaunchRow
             slots=list(found.slots),
             created_time=claim.now,
             secret=found.secret,
+            ahead=claim.ahead,
         )
         leases += [
             (lease_id, found.launch_id, claim.session_id, found.node, found.device, slot, claim.now, None)

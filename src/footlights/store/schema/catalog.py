@@ -5,7 +5,7 @@ from typing import Annotated, NamedTuple
 from sqlalchemy import BigInteger, ForeignKeyConstraint, Index
 from sqlmodel import Field
 
-from footlights.store.schema.columns import Key, Moment, OptionalMoment, Strings, table
+from footlights.store.schema.columns import Json, Key, Moment, OptionalMoment, Strings, table
 
 
 class ApplicationRow(NamedTuple):
@@ -68,6 +68,18 @@ class ProfileRow(NamedTuple):
     updated_time: Moment
 
 
+class PoolRow(NamedTuple):
+    """Instances of a version that are started ahead of sessions."""
+
+    pool: Key
+    application: str
+    definition: bytes
+    """The serialized ``footlights.v1.Pool``."""
+    updated_time: Moment
+    status: Json
+    """``wanted``, ``version`` and ``message``, as placement last saw it; empty before it has."""
+
+
 class TokenRow(NamedTuple):
     """A token."""
 
@@ -107,5 +119,6 @@ RELEASE_CHANGE = table(
     ForeignKeyConstraint(["application", "release"], ["release.application", "release.release"], ondelete="CASCADE"),
 )
 PROFILE = table("profile", ProfileRow)
+POOL = table("pool", PoolRow)
 TOKEN = table("token", TokenRow, Index("ix_token_created", "created_time", "token_id"))
 REMEMBERED_CALL = table("remembered_call", RememberedCallRow, Index("ix_remembered_call_created", "created_time"))

@@ -58,6 +58,12 @@ class LaunchRow(NamedTuple):
     """When its end was proved and its slots were freed."""
     secrets_epoch: OptionalBigInt = None
     """The epoch of the link over which its secrets were sent; None where they were not."""
+    ahead: bool | None = None
+    """Whether it was started ahead, for a pool, before there was a session for it."""
+    handed_over_time: OptionalMoment = None
+    """When a session took it that it had been started ahead for; None where none has, or it was not started ahead."""
+    taken_up: bool | None = None
+    """Whether its agent has taken up that session; None before it has."""
 
 
 class LeaseRow(NamedTuple):

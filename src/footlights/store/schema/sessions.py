@@ -82,6 +82,12 @@ class SessionRow(NamedTuple):
     """How its version is given the stage, where the application does not open it by itself; None: it does."""
     updated_time: OptionalMoment = None
     """When its revision last grew; None where it has not since it was created, or a release without it wrote it."""
+    pool: str | None = None
+    """The pool whose warm instance it is: nobody's session, until one that is created takes it. None: it is not."""
+    from_pool: str | None = None
+    """The pool whose warm instance it was before; None where its application was not started ahead."""
+    shape: str | None = None
+    """Of a warm instance: stands for what it was started with, as far as a session must be like that."""
 
 
 class SessionLabelRow(NamedTuple):
@@ -154,6 +160,8 @@ SESSION = table(
     partial_index("ix_session_end_reason", "ended_time IS NOT NULL", "end_reason", *_ORDER),
     partial_index("ix_session_pending", "state = 'PENDING'", text("priority DESC"), *_ORDER),
     partial_index("ix_session_waiting_caller", "state = 'PENDING'", "created_by", "username"),
+    partial_index("ix_session_pool", "pool IS NOT NULL", "pool", "ended_time"),
+    partial_index("ix_session_shape", "shape IS NOT NULL AND ended_time IS NULL", "shape"),
 )
 REMOVAL = table("removal", RemovalRow, Index("ix_removal_time", "removed_time"))
 SESSION_LABEL = table("session_term", SessionLabelRow, sqlite_with_rowid=False)

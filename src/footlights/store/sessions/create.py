@@ -11,6 +11,7 @@ from sqlalchemy import bindparam, delete, func, select, tuple_
 
 from footlights import errors
 from footlights.lifecycle import Intent, LaunchFacts, LaunchState, SessionState, Stage, derive_state
+from footlights.store import pools
 from footlights.store.bulk import Inserter
 from footlights.store.cluster.revisions import allocate
 from footlights.store.launches import slots
@@ -39,6 +40,8 @@ class Creation:
     request: Request | None = None
     placement: ChosenSlots | None = None
     """Where it is to be launched at once; None lets it wait for placing."""
+    shapes: tuple[str, ...] = ()
+    """Of warm instances, one of which it takes instead where there is one; the best shape first."""
 
 
 class Outcome(Enum):
@@ -46,6 +49,8 @@ class Outcome(Enum):
 
     PLACED = "PLACED"
     """The session holds the slots that were chosen, and its launch has begun."""
+    TAKEN = "TAKEN"
+    """The session has taken a warm instance, with its id and its launch."""
     WAITING = "WAITING"
     """The session is PENDING: no slots were chosen."""
     DISPLACED = "DISPLACED"
@@ -76,6 +81,7 @@ def create_all(tx: Transaction, creations: Sequence[Creation]) -> list[Created |
     batch = _Batch(tx, creations)
     batch.claim_requests()
     batch.look()
+    batch.take_warm()
     batch.insert_placed()
     batch.insert_waiting()
     batch.give_requests_back()
@@ -132,6 +138,24 @@ class _Batch:
         for missing in wanted - there:
             for number in [each for each in self._open if self._version(each) == missing]:
                 self._answer(number, errors.Conflict("The version has just been deleted. Choose another."))
+
+    def take_warm(self) -> None:
+        """Let those take a warm instance for which there is one."""
+        wanted = {shape for number in self._open for shape in self._creations[number].shapes}
+        if not wanted:
+            return
+        found = pools.takeable(self._tx, wanted, len(self._open))
+        for number in list(self._open):
+            creation = self._creations[number]
+            fitting = (each for shape in creation.shapes for each in found if each.session.shape == shape)
+            if (ready := next(fitting, None)) is None:
+                continue
+            found.remove(ready)
+            taken = pools.take(self._tx, ready, creation.values, now=creation.now)
+            if taken is not None:
+                if creation.request is not None:
+                    idempotency.point(self._tx, creation.request, taken.session.session_id)
+                self._answer(number, Created(Outcome.TAKEN, taken.session, taken.launch))
 
     def insert_placed(self) -> None:
         placed = [(n, found) for n in self._open if (found := self._creations[n].placement) is not None]

@@ -169,7 +169,8 @@ class SessionStates:
             "status_message": derived.message,
             "condition": "OK" if not holds or (node is not None and node.reachable) else "UNREACHABLE",
         }
-        timeline = _advance(session, derived.state, steps or {}, now)
+        steps = _since_taken(launch, steps or {})
+        timeline = _advance(session, derived.state, steps, now)
         if derived.state is SessionState.PENDING and launch is not None:
             # A launch that was refused or failed without the application's fault: back to its old place in the queue.
             failed = facts is not None and is_a_try(facts)
@@ -177,8 +178,8 @@ class SessionStates:
             timeline = timeline[:1]
         if derived.state is not SessionState.PENDING:
             changes["queue"] = {}
-        if derived.state.has_picture and session.ready_time is None:
-            changes["ready_time"] = (steps or {}).get(Stage.APPLICATION_READY, now)
+        if derived.state.has_picture and session.ready_time is None and session.pool is None:
+            changes["ready_time"] = steps.get(Stage.APPLICATION_READY, now)
         if derived.state.ended:
             changes |= {"end_reason": derived.end_reason.value if derived.end_reason else "", "ended_time": now}
             changes["secrets"] = b""
@@ -281,6 +282,7 @@ def _facts(launch: LaunchRow) -> LaunchFacts:
     return LaunchFacts(
         state=LaunchState[launch.state],
         stopping=launch.desired == Desired.STOPPED,
+        being_taken=launch.handed_over_time is not None and not launch.taken_up,
         overdue=launch.overdue,
         viewers=launch.viewers,
         exit_code=launch.exit_code,
@@ -297,6 +299,7 @@ def _derived(session: SessionRow, facts: LaunchFacts | None, node: DerivationNod
         wish_message=session.wish_message,
         failures=session.failures,
         notice=_drains(node),
+        again=session.pool is None,
     )
 
 
@@ -304,6 +307,18 @@ def _drains(node: DerivationNode | None) -> str:
     if node is None or not node.draining or node.drain_time is None:
         return ""
     return f"The node is being drained; the session ends at {node.drain_time:%H:%M:%S} UTC."
+
+
+def _since_taken(launch: LaunchRow | None, steps: Mapping[Stage, datetime]) -> Mapping[Stage, datetime]:
+    """Return the steps of a launch as they count for its session, which may have taken it when it was started."""
+    if launch is None or launch.handed_over_time is None:
+        return steps
+    since = launch.handed_over_time
+    return {
+        stage: max(when, since)
+        for stage, when in steps.items()
+        if when >= since or (stage is Stage.APPLICATION_READY and launch.taken_up)
+    }
 
 
 def _advance(

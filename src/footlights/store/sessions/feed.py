@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import ColumnElement, select, union_all
 
 from footlights.store.schema import REMOVAL, SESSION, RemovalRow, SessionRow
+from footlights.store.sessions.filtering import SOMEBODYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -111,7 +112,7 @@ class Feed:
         return self._read(
             tx,
             [
-                (select(SESSION).where(*mine(SESSION.c)), SESSION.c.revision, SessionRow),
+                (select(SESSION).where(*mine(SESSION.c), SOMEBODYS), SESSION.c.revision, SessionRow),
                 (select(REMOVAL).where(*mine(REMOVAL.c)), REMOVAL.c.revision, RemovalRow),
             ],
         )
@@ -119,7 +120,8 @@ class Feed:
     def read_ends(self, tx: Transaction) -> list[SessionEnd]:
         """Return the ends that were not read yet, as ``read`` does; a feed is read by one of the two only."""
         ends = select(SESSION.c.session_id, SESSION.c.revision, SESSION.c.end_reason)
-        return self._read(tx, [(ends.where(SESSION.c.ended_time.is_not(None)), SESSION.c.revision, SessionEnd)])
+        ended = ends.where(SESSION.c.ended_time.is_not(None), SOMEBODYS)
+        return self._read(tx, [(ended, SESSION.c.revision, SessionEnd)])
 
     def _read(self, tx: Transaction, sources: Sequence[_Source]) -> list[Any]:
         transactions = tx.engine.transactions(tx.connection)

@@ -42,6 +42,9 @@ MEMBERS: Final[Mapping[str, Member]] = {
 OF_ENDED: Final = frozenset({"state", "end_reason", "ended_time"})
 """Who names one of these asks for sessions that have ended too."""
 
+SOMEBODYS: Final = SESSION.c.pool.is_(None)
+"""Left out of everything that counts or shows sessions: the warm instances of pools, which are nobody's."""
+
 OF_LAUNCHES: Final = frozenset({"node", "device"})
 """Members that are values of a session's current launch."""
 

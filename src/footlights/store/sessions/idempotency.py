@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ColumnElement, delete, select, tuple_
+from sqlalchemy import ColumnElement, delete, select, tuple_, update
 
 from footlights.store.bulk import Inserter
 from footlights.store.remembered_calls import TTL, reused
@@ -87,6 +87,11 @@ def find(tx: Transaction, request: Request) -> SessionRow | errors.Error | None:
     for row in tx.all(made, SessionRow):
         return row if tx.execute(same).scalar() == request.body_digest else reused(request.request_id)
     return None
+
+
+def point(tx: Transaction, request: Request, session_id: str) -> None:
+    """Record that a request that was claimed has created another session than it was to."""
+    tx.execute(update(REQUEST_KEY).where(_keys([request.key])).values(session_id=session_id))
 
 
 def drop(tx: Transaction, keys: Sequence[tuple[str, str]]) -> None:

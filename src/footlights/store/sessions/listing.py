@@ -164,7 +164,7 @@ def possible_states(states: Collection[str], condition: Condition | None) -> fro
 
 def living(tx: Transaction, *, username: str = "", application: str = "") -> list[tuple[int, str]]:
     """Return the revisions and the ids of the sessions that have not ended, oldest change first."""
-    mine = select(SESSION.c.revision, SESSION.c.session_id).where(*_owned(username, application))
+    mine = select(SESSION.c.revision, SESSION.c.session_id).where(*_owned(username, application), filtering.SOMEBODYS)
     # Sorted here: asked for in this order, SQLite goes through all that ever was, by the index on revisions.
     return sorted((row[0], row[1]) for row in tx.execute(mine.where(SESSION.c.ended_time.is_(None))))
 
@@ -173,7 +173,7 @@ def changed(
     tx: Transaction, after: int, limit: int, *, username: str = "", application: str = "", states: Collection[str] = ()
 ) -> list[SessionRow]:
     """Return sessions whose last change came after a revision, oldest change first; none where none are left."""
-    mine = select(SESSION).where(*_owned(username, application, indexed=False))
+    mine = select(SESSION).where(*_owned(username, application, indexed=False), filtering.SOMEBODYS)
     if states:
         mine = mine.where(_unindexed(SESSION.c.state).in_(states))
     while True:
@@ -190,7 +190,9 @@ def state_counts(tx: Transaction) -> dict[tuple[str, str], int]:
     # Grouped by expressions: by the columns, SQLite goes through all that ever was, by the index on them.
     state, application = SESSION.c.state.concat(""), SESSION.c.application.concat("")
     rows = tx.execute(
-        select(state, application, func.count()).where(SESSION.c.ended_time.is_(None)).group_by(state, application)
+        select(state, application, func.count())
+        .where(SESSION.c.ended_time.is_(None), filtering.SOMEBODYS)
+        .group_by(state, application)
     )
     return {(row[0], row[1]): int(row[2]) for row in rows}
 
@@ -347,7 +349,7 @@ def _ended_bounds(wanted: Filter, segment: _Segment) -> Iterator[ColumnElement[b
 
 
 def _selected(statement: Select[Any], wanted: Filter, path: IndexPath) -> Select[Any]:
-    conditions = _owned(wanted.username, "", indexed=not path.named)
+    conditions = [filtering.SOMEBODYS, *_owned(wanted.username, "", indexed=not path.named)]
     # Those that live are few, and have an index of their own: by its application's, all that ever was is gone through.
     ended = bool(wanted.states) or wanted.ended
     conditions += _owned("", wanted.application, indexed=not path.named and ended)

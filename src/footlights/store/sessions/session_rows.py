@@ -210,14 +210,15 @@ PRUNED_AT_ONCE = 500
 def prune(tx: Transaction, *, before: datetime, now: datetime, limit: int = PRUNED_AT_ONCE) -> int:
     """Remove sessions that ended before a moment, with their launches, leases and viewers; return how many."""
     found = tx.execute(
-        select(SESSION.c.session_id, SESSION.c.username, SESSION.c.application)
+        select(SESSION.c.session_id, SESSION.c.username, SESSION.c.application, SESSION.c.pool)
         .where(SESSION.c.ended_time < before)
         .order_by(SESSION.c.ended_time)
         .limit(limit)
     ).all()
     old = [row[0] for row in found]
     if old:
-        removals.record(tx, [(row[0], row[1], row[2]) for row in found], now=now)
+        if shown := [(row[0], row[1], row[2]) for row in found if row[3] is None]:
+            removals.record(tx, shown, now=now)
         launches = select(LAUNCH.c.launch_id).where(LAUNCH.c.session_id.in_(old))
         tx.execute(delete(LEASE).where(LEASE.c.launch_id.in_(launches)))
         tx.execute(delete(LAUNCH).where(LAUNCH.c.session_id.in_(old)))

@@ -1,8 +1,8 @@
 """Which sessions a caller may see and act on: one rule for every RPC.
 
 A caller without the permission ``sessions.all`` sees its own sessions. Another user's session does not exist for it
-(404, the same as for a session that never was). A request that names another user is refused (403): an empty list would
-look as if that user had no sessions.
+(404, the same as for a session that never was); a pool's warm instance, which is nobody's, exists for nobody. A request
+that names another user is refused (403): an empty list would look as if that user had no sessions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def find(tx: Transaction, caller: Caller, session_id: str) -> SessionRow:
 
 def checked(row: SessionRow | None, caller: Caller, session_id: str) -> SessionRow:
     """Return the session that was found under an id; raise as ``find`` does."""
-    if row is None or not (caller.may("sessions.all") or row.username == caller.subject):
+    if row is None or row.pool is not None or not (caller.may("sessions.all") or row.username == caller.subject):
         raise errors.NotFound(
             f"session_id: there is no session {session_id!r}, or it is not yours. List yours with GET /v1/sessions.",
             reason=errors.Reason.SESSION_NOT_FOUND,

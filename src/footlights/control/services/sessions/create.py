@@ -15,11 +15,12 @@ from footlights import errors, ids, scheduler
 from footlights.auth import launch_secrets
 from footlights.control import stored
 from footlights.control.scheduling import views
-from footlights.control.services.sessions import access, request_checks, resolve
+from footlights.control.services.sessions import access, ahead, request_checks, resolve
 from footlights.control.services.sessions.present import session_message, show_session
 from footlights.control.services.writes import REPLAYED, Writes, digest_of
 from footlights.launch.recipe import stages
 from footlights.launch.recipe.limits import time_limits
+from footlights.lifecycle import LaunchState, SessionState
 from footlights.store.launches.slots import ChosenSlots
 from footlights.store.remembered_calls import Written
 from footlights.store.sessions import create, idempotency, session_rows
@@ -37,11 +38,11 @@ if TYPE_CHECKING:
     from footlights.control.scheduling.loop import PlacementLoop
     from footlights.control.services.catalog import Catalog
     from footlights.control.services.routes import Origin
-    from footlights.control.services.sessions.resolve import Resolved
+    from footlights.control.services.sessions.resolve import Arguments, Resolved
     from footlights.control.settings import ServerSettings
     from footlights.control.signals import Signals
     from footlights.store import Store, Transaction
-    from footlights.store.schema import SessionRow
+    from footlights.store.schema import LaunchRow, SessionRow
     from footlights.v1 import session_pb2
 
 log = structlog.get_logger(__name__)
@@ -66,12 +67,15 @@ class SessionCreator:
         clock: Callable[[], datetime],
         new_id: Callable[[], str] = ids.new_id,
         decision_wait_s: float = 0.25,
+        hand_over_wait_s: float = 1.0,
+        count: Callable[[str, bool], None] | None = None,
     ) -> None:
         self._store, self._bus, self._writes, self._catalog = store, bus, writes, catalog
         self._board, self._placing, self._telling = board, placing, telling
         self._box, self._origin = box, origin
         self._settings, self._clock, self._new_id = settings, clock, new_id
-        self._decision_wait_s = decision_wait_s
+        self._decision_wait_s, self._hand_over_wait_s = decision_wait_s, hand_over_wait_s
+        self._count = count
 
     async def create(self, request: session_pb2.CreateSessionRequest, call: Call) -> session_pb2.Session:
         """Create a session; a repeated request finds the session that the first one created.
@@ -87,7 +91,9 @@ class SessionCreator:
             request_checks.check_labels("labels", request.labels)
             resolved = await self._catalog.resolve(request.application, request.application_version, request.profile)
             resolve.isolate(resolved.needs, caller, self._settings.least_isolation)
-            values = self._values(request, resolved, username, caller.subject)
+            arguments = resolve.arguments(resolved.version, request.application_arguments)
+            values = self._values(request, resolved, arguments, username=username, subject=caller.subject)
+            shapes = ahead.shapes(resolved) if resolved.pooled and ahead.takes(resolved, arguments) else ()
         except errors.Error:
             # What it names may be gone since it created its session. Only who fails looks: creations stay fast.
             if key is None or request.validate_only or (known := await self._known(key)) is None:
@@ -104,6 +110,7 @@ class SessionCreator:
                 self._settings.queue_limit,
                 request=key,
                 placement=None if hold.choice is None else self._placement(hold.choice),
+                shapes=shapes,
             )
             made = await self._write(creation)
             if made.outcome is Outcome.PLACED:
@@ -120,6 +127,10 @@ class SessionCreator:
             node=made.launch.node if made.launch else "",
             device=made.launch.device if made.launch else "",
         )
+        if shapes and self._count is not None:
+            self._count(request.application, made.outcome is Outcome.TAKEN)
+        if made.outcome is Outcome.TAKEN and made.launch is not None:
+            return await self._handed_over(made.session, made.launch)
         if hold.choice is not None and made.launch is not None:
             if not self._telling.send_now(made.launch, made.session, resolved.recipe):
                 self._bus.assignments.publish(hold.choice.node)
@@ -143,9 +154,14 @@ class SessionCreator:
         return await self._store.read(lambda tx: show_session(tx, session, self._origin))
 
     def _values(
-        self, request: session_pb2.CreateSessionRequest, resolved: Resolved, username: str, subject: str
+        self,
+        request: session_pb2.CreateSessionRequest,
+        resolved: Resolved,
+        arguments: Arguments,
+        *,
+        username: str,
+        subject: str,
     ) -> dict[str, Any]:
-        arguments = resolve.arguments(resolved.version, request.application_arguments)
         allowed, allowed_limits = time_limits(resolved.limits).max_s, stored.packed_limits(resolved.limits)
         request_checks.apply_limits(request, resolved.limits)
         session_id = self._new_id()
@@ -204,6 +220,25 @@ class SessionCreator:
                 raise
             # Another replica took the same request at the same moment: its session is found now.
             return await self._store.write_batched(create.SESSIONS, creation)
+
+    async def _handed_over(self, session: SessionRow, launch: LaunchRow) -> session_pb2.Session:
+        """Have a warm instance taken up, and wait a moment for it, so that the answer has what a viewer needs."""
+        session_id, ends = session.session_id, asyncio.get_running_loop().time() + self._hand_over_wait_s
+
+        def current(tx: Transaction) -> SessionRow:
+            return session_rows.get(tx, session_id) or session
+
+        with self._bus.sessions.subscribe() as changes:
+            self._bus.assignments.publish(launch.node)
+            self._bus.sessions.publish()
+            # A slot of the pool is to be filled again.
+            self._bus.placing.publish()
+            while launch.state == LaunchState.READY and session.state == SessionState.STARTING:
+                left_s = ends - asyncio.get_running_loop().time()
+                if left_s <= 0 or await changes.next(left_s) is None:
+                    break
+                session = await self._store.read(current)
+        return await self._store.read(lambda tx: show_session(tx, current(tx), self._origin))
 
     async def _first_decision(self, created: SessionRow) -> session_pb2.Session:
         """Wait a moment for scheduling, so that the answer has the node, or the place in the queue and why."""

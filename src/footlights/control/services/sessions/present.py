@@ -118,6 +118,7 @@ def session_message(
         labels=row.labels,
         request_id=row.request_id,
         launch_count=row.launch_count,
+        started_from_pool=row.from_pool or "",
         limits=applied,
         etag=etags.of_session(row),
         stage_message=unopened(row.stage_delivery, row.usd_stage_uri),

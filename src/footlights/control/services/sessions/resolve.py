@@ -17,15 +17,17 @@ from footlights.launch.recipe.arguments import NUCLEUS, STAGE, convert_arguments
 from footlights.launch.recipe.stages import resolve_stage, without_query
 from footlights.protocol.bounds import bound
 from footlights.protocol.isolation import Isolation
-from footlights.store import Transaction, applications
-from footlights.v1 import application_pb2, profile_pb2
+from footlights.store import Transaction, applications, pools
+from footlights.v1 import application_pb2, pool_pb2, profile_pb2
 
 if TYPE_CHECKING:
     from google.protobuf.struct_pb2 import Struct
 
     from footlights.auth.roles import Caller
+    from footlights.control.settings import ServerSettings
 
 DEFAULT_SLOTS = 1
+DEFAULT_RELEASE = "default"
 CLEARABLE = ("device_names", "node_labels")
 """The needs that have no value by which a profile could relax them."""
 
@@ -42,6 +44,8 @@ class Resolved:
     limits: application_pb2.Limits
     recipe: Recipe
     """The version as agents are sent it."""
+    pooled: bool = False
+    """Whether there are pools of the application."""
 
     @property
     def launcher(self) -> str:
@@ -115,7 +119,15 @@ def resolve(
             reason=errors.Reason.ASSIGNMENT_TOO_LARGE,
             metadata={"fields": "needs"},
         )
-    return Resolved(message, profile, needs, limits, Recipe.of(message))
+    return Resolved(message, profile, needs, limits, Recipe.of(message), pools.any_of(tx, application))
+
+
+def resolve_pool(tx: Transaction, pool: pool_pb2.Pool, settings: ServerSettings) -> Resolved:
+    """Return what instances of a pool are of, isolated as the sessions of users are. Raises what ``resolve`` does."""
+    version, limits = pool.application_version or DEFAULT_RELEASE, settings.installation_limits
+    found = resolve(tx, pool.application, version, pool.profile, installation=limits)
+    found.needs.isolation = max(found.needs.isolation, settings.least_isolation)  # type: ignore[assignment]
+    return found
 
 
 def check_needs(field: str, needs: application_pb2.Needs) -> None:

@@ -1,0 +1,106 @@
+"""Which sessions may take an instance that was started ahead, for a pool, and with what that is started.
+
+An instance has a *shape*: application, version, profile, needs and launcher. A session of that shape takes it, at any
+isolation that it does not lower, with the default arguments; and with any stage that reaches an application which runs
+already: by HTTP, or by a message of its client.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Final
+
+from google.protobuf.struct_pb2 import Struct
+
+from footlights import errors
+from footlights.control import stored
+from footlights.control.services.sessions import resolve
+from footlights.launch.recipe.arguments import STAGE
+from footlights.launch.recipe.limits import limit_s, time_limits
+from footlights.protocol.isolation import Isolation
+from footlights.v1 import application_pb2
+
+if TYPE_CHECKING:
+    from footlights.control.services.sessions.resolve import Arguments, Resolved
+
+
+_LATE: Final = (application_pb2.StageDelivery.HTTP, application_pb2.StageDelivery.MESSAGE)
+"""How a stage reaches an application that runs already."""
+
+
+def shapes(resolved: Resolved) -> tuple[str, ...]:
+    """Return the shapes of instances that a session would take, its own first: others are isolated more."""
+    least = resolved.needs.isolation or Isolation.NONE
+    return tuple(_shape(resolved, level) for level in Isolation if level >= least) or (_shape(resolved, least),)
+
+
+def takes(resolved: Resolved, given: Arguments) -> bool:
+    """Return whether a session with these arguments may take an instance that was started with the default ones."""
+    started = default_arguments(resolved.version)
+    if started is None or given.secrets != started.secrets:
+        return False
+    stage = given.usd_stage_uri == started.usd_stage_uri or resolved.version.stage_delivery.method in _LATE
+    return stage and _beside_stage(given) == _beside_stage(started)
+
+
+def default_arguments(version: application_pb2.Version) -> Arguments | None:
+    """Return what an instance of a version is started with; None where an argument has to be given."""
+    try:
+        return resolve.arguments(version, Struct())
+    except errors.InvalidArgument:
+        return None
+
+
+def values(resolved: Resolved, pool: str, session_id: str) -> dict[str, Any]:
+    """Return the columns of an instance that is started ahead for a pool.
+
+    Raises FailedPrecondition where the version needs what only a session can give.
+    """
+    arguments = default_arguments(resolved.version)
+    if arguments is None or arguments.secrets:
+        what = "an argument that has no default" if arguments is None else "a secret"
+        raise errors.FailedPrecondition(
+            f"pool.application_version: {resolved.version.application} {resolved.version.version} needs {what}, so no "
+            "instance of it can be started before there is a session. Give the argument a default, or choose another.",
+            reason=errors.Reason.NOT_STARTED_AHEAD,
+            metadata={"field": "pool.application_version"},
+        )
+    return {
+        "session_id": session_id,
+        "application": resolved.version.application,
+        "application_version": resolved.version.version,
+        "username": "",
+        "created_by": "",
+        "profile": resolved.profile,
+        "arguments": arguments.shown,
+        "usd_stage_uri": arguments.usd_stage_uri,
+        "needs": resolved.needs.SerializeToString(),
+        "limits": stored.packed_limits(resolved.limits),
+        "allowed_limits": stored.packed_limits(resolved.limits),
+        "max_total_s": time_limits(resolved.limits).max_s,
+        "launcher": resolved.launcher,
+        "given": arguments.given,
+        "pool": pool,
+        "shape": shapes(resolved)[0],
+    }
+
+
+def _shape(resolved: Resolved, isolation: int) -> str:
+    needs = application_pb2.Needs()
+    needs.CopyFrom(resolved.needs)
+    needs.isolation = isolation  # type: ignore[assignment]  # the numbers are the same
+    version = resolved.version
+    # What an instance is started with and keeps: the grace period is in its plan, other limits are the session's own.
+    parts = (
+        version.application,
+        version.version,
+        resolved.profile,
+        resolved.launcher,
+        needs.SerializeToString(deterministic=True).hex(),
+        repr(limit_s(resolved.limits, "stop_grace_period")),
+    )
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+
+
+def _beside_stage(given: Arguments) -> dict[str, Any]:
+    return {name: value for name, value in given.shown.items() if name != STAGE}
