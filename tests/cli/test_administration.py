@@ -1,6 +1,7 @@
-"""``footlights apps | profiles | nodes | authorities | tokens`` against a real gRPC server.
+"""``footlights apps | profiles | pools | nodes | authorities | tokens`` against a real gRPC server.
 
-The modules `commands.apps`, `commands.nodes`, `commands.authorities` and `commands.tokens`, with `calls` and `output`.
+The modules `commands.apps`, `commands.pools`, `commands.nodes`, `commands.authorities` and `commands.tokens`, with
+`calls` and `output`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from footlights.v1 import application_pb2, enrollment_pb2, node_pb2, profile_pb2, token_pb2
+from footlights.v1 import application_pb2, enrollment_pb2, node_pb2, pool_pb2, profile_pb2, token_pb2
 from google.protobuf import message_factory
 
 from tests.cli.conftest import Run
@@ -147,6 +148,8 @@ def test_a_release_is_shown_with_its_history(run: Run, standin: Standin) -> None
         (("apps", "delete", "demo", "--release", "default"), "DeleteRelease"),
         (("profiles", "set", "-f", "-"), "SetProfile"),
         (("profiles", "delete", "big"), "DeleteProfile"),
+        (("pools", "set", "warm", "--application", "demo", "--size", "2"), "SetPool"),
+        (("pools", "delete", "warm"), "DeletePool"),
         (("nodes", "cordon", "gpu-1"), "CordonNode"),
         (("nodes", "uncordon", "gpu-1"), "UncordonNode"),
         (("nodes", "accept", "gpu-1"), "AcceptNode"),
@@ -326,7 +329,40 @@ def test_a_node_is_invited_and_revoked(run: Run, standin: Standin) -> None:
     assert run("nodes", "revoke", "gpu-1", "--yes").stdout == "gpu-1 is revoked\n"
 
 
-@pytest.mark.parametrize("group", ["apps", "sessions", "nodes", "profiles", "tokens"])
+def test_pools_are_set_shown_and_deleted(run: Run, standin: Standin) -> None:
+    """A size or a wait goal is sent as given; the list says how many are ready and why there are not more."""
+    instance = pool_pb2.Pool.Instance(launch_id="launch-1", state=pool_pb2.Pool.Instance.READY, node="gpu-1")
+    shown = pool_pb2.Pool(
+        pool="warm",
+        application="demo",
+        resolved_version="1.2.0",
+        size=2,
+        wanted_count=2,
+        ready_count=1,
+        status_message="No slot is free.",
+        instances=[instance],
+    )
+    standin.on("SetPool", lambda request: request.pool)
+    standin.on("ListPools", pool_pb2.ListPoolsResponse(items=[shown]))
+    standin.on("GetPool", shown)
+    standin.on("DeletePool", pool_pb2.DeletePoolResponse())
+
+    fixed = run("pools", "set", "warm", "-a", "demo", "--version", "production", "--size", "0")
+    goal = run("pools", "set", "warm", "-a", "demo", "--profile", "big", "--wait-goal", "5s", "--max-size", "4")
+    listed, one = run("pools", "list"), run("pools", "show", "warm")
+
+    first, second = (request.pool for request in standin.requests("SetPool"))
+    assert (fixed.stdout, goal.exit_code) == ("warm is set\n", 0)
+    assert (first.application_version, first.HasField("size"), first.size) == ("production", True, 0)
+    assert (second.profile, second.wait_goal.seconds, second.max_size) == ("big", 5, 4)
+    assert not second.HasField("size")
+    assert "demo@1.2.0" in listed.stdout
+    assert "1+0/2" in listed.stdout
+    assert all(text in one.stdout for text in ("No slot is free.", "launch-1", "READY", "gpu-1"))
+    assert run("pools", "delete", "warm", "-y").stdout == "warm is deleted\n"
+
+
+@pytest.mark.parametrize("group", ["apps", "sessions", "nodes", "pools", "profiles", "tokens"])
 def test_every_command_of_a_group_has_help(run: Run, group: str) -> None:
     """Each is listed with a sentence, and explains its own options."""
     listed: Any = run(group, "--help")

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from footlights.v1 import application_pb2, node_pb2, profile_pb2, session_pb2, token_pb2, viewer_pb2
+from footlights.v1 import application_pb2, node_pb2, pool_pb2, profile_pb2, session_pb2, token_pb2, viewer_pb2
 from google.protobuf import message_factory
 
 from footlights.client import Client, DeadlineExceeded
@@ -70,6 +70,10 @@ CALLS: list[tuple[str, Callable[..., Any]]] = [
     ("GetProfile", lambda c, **o: c.profiles.get("p", **o)),
     ("SetProfile", lambda c, **o: c.profiles.set(profile_pb2.Profile(profile="p"), **o)),
     ("UpdateProfile", lambda c, **o: c.profiles.update(profile_pb2.Profile(profile="p"), **o)),
+    ("ListPools", lambda c, **o: c.pools.list(**o)),
+    ("GetPool", lambda c, **o: c.pools.get("p", **o)),
+    ("SetPool", lambda c, **o: c.pools.set(pool_pb2.Pool(pool="p"), **o)),
+    ("DeletePool", lambda c, **o: c.pools.delete("p", **o)),
     ("DeleteProfile", lambda c, **o: c.profiles.delete("p", **o)),
     ("ListNodes", lambda c, **o: c.nodes.list(**o)),
     ("GetNode", lambda c, **o: c.nodes.get("n", **o)),

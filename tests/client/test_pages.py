@@ -31,6 +31,7 @@ LISTS: list[tuple[str, Callable[[Client], Any]]] = [
     ("ListApplications", lambda c: c.applications.iterate()),
     ("ListVersions", lambda c: c.applications.iterate_versions("a")),
     ("ListReleases", lambda c: c.applications.iterate_releases("a")),
+    ("ListPools", lambda c: c.pools.iterate()),
     ("ListProfiles", lambda c: c.profiles.iterate("a")),
     ("ListNodes", lambda c: c.nodes.iterate()),
     ("ListViewers", lambda c: c.sessions.viewers("s1")),

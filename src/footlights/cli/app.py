@@ -17,6 +17,7 @@ from footlights.cli.commands import (
     firewall,
     keys,
     nodes,
+    pools,
     serve,
     sessions,
     simulate,
@@ -74,6 +75,7 @@ app.add_typer(sessions.app, name="sessions")
 app.add_typer(nodes.app, name="nodes")
 app.add_typer(authorities.app, name="authorities")
 app.add_typer(apps.profiles_app, name="profiles")
+app.add_typer(pools.app, name="pools")
 app.add_typer(tokens.app, name="tokens")
 simulate.register(app)
 app.add_typer(db.app, name="db")

@@ -1,4 +1,4 @@
-"""The client: one connection, six services."""
+"""The client: one connection, seven services."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from footlights.client.applications import Applications, Profiles
 from footlights.client.connection import Connection, Tls
 from footlights.client.fleet import Enrollment, Nodes, Tokens
+from footlights.client.pools import Pools
 from footlights.client.sessions import Sessions
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ class Client:
         self.sessions = Sessions(connection)
         self.applications = Applications(connection)
         self.profiles = Profiles(connection)
+        self.pools = Pools(connection)
         self.nodes = Nodes(connection)
         self.enrollment = Enrollment(connection)
         self.tokens = Tokens(connection)
