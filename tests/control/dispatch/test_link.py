@@ -27,7 +27,7 @@ def launch(launch_id: str, state: str = "ASSIGNED", **members: object) -> Launch
 
 
 def running(*launch_ids: str, epoch: int = 1) -> dict[str, Fingerprint]:
-    return dict.fromkeys(launch_ids, ("RUNNING", epoch, b"", None))
+    return dict.fromkeys(launch_ids, ("RUNNING", epoch, b"", None, None))
 
 
 async def drain(held: AgentLink) -> list[agent_pb2.LinkResponse]:
