@@ -492,6 +492,7 @@ class Session(_message.Message):
     FAILURE_REASON_FIELD_NUMBER: _builtins.int
     STAGE_MESSAGE_FIELD_NUMBER: _builtins.int
     ROUTES_MESSAGE_FIELD_NUMBER: _builtins.int
+    STARTED_FROM_POOL_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Output only. The session's id; time-ordered."""
     application: _builtins.str
@@ -546,6 +547,8 @@ class Session(_message.Message):
     """Output only. Why `routes` has two hosts, or what else keeps a client that takes one host for everything from seeing
     the session; empty where nothing does.
     """
+    started_from_pool: _builtins.str
+    """Output only. The pool whose instance it has taken; empty if its application was not started ahead."""
     @_builtins.property
     def application_arguments(self) -> _struct_pb2.Struct:
         """Output only. The arguments; secret values are replaced by `[redacted]`."""
@@ -651,10 +654,11 @@ class Session(_message.Message):
         failure_reason: _builtins.str = ...,
         stage_message: _builtins.str = ...,
         routes_message: _builtins.str = ...,
+        started_from_pool: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_viewers", b"_viewers", "application_arguments", b"application_arguments", "created_time", b"created_time", "ended_time", b"ended_time", "exit_code", b"exit_code", "expected_end_time", b"expected_end_time", "idle_timeout", b"idle_timeout", "limits", b"limits", "max_duration", b"max_duration", "queue", b"queue", "ready_time", b"ready_time", "updated_time", b"updated_time", "viewers", b"viewers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_viewers", b"_viewers", "application", b"application", "application_arguments", b"application_arguments", "application_version", b"application_version", "condition", b"condition", "created_by", b"created_by", "created_time", b"created_time", "device", b"device", "device_name", b"device_name", "end_reason", b"end_reason", "ended_time", b"ended_time", "etag", b"etag", "exit_code", b"exit_code", "expected_end_time", b"expected_end_time", "failure_reason", b"failure_reason", "idle_timeout", b"idle_timeout", "labels", b"labels", "launch_count", b"launch_count", "limits", b"limits", "log_tail", b"log_tail", "max_duration", b"max_duration", "node", b"node", "priority", b"priority", "profile", b"profile", "queue", b"queue", "ready_time", b"ready_time", "request_id", b"request_id", "revision", b"revision", "routes", b"routes", "routes_message", b"routes_message", "session_id", b"session_id", "stage_message", b"stage_message", "state", b"state", "status_message", b"status_message", "timeline", b"timeline", "unknown_values", b"unknown_values", "updated_time", b"updated_time", "username", b"username", "viewers", b"viewers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_viewers", b"_viewers", "application", b"application", "application_arguments", b"application_arguments", "application_version", b"application_version", "condition", b"condition", "created_by", b"created_by", "created_time", b"created_time", "device", b"device", "device_name", b"device_name", "end_reason", b"end_reason", "ended_time", b"ended_time", "etag", b"etag", "exit_code", b"exit_code", "expected_end_time", b"expected_end_time", "failure_reason", b"failure_reason", "idle_timeout", b"idle_timeout", "labels", b"labels", "launch_count", b"launch_count", "limits", b"limits", "log_tail", b"log_tail", "max_duration", b"max_duration", "node", b"node", "priority", b"priority", "profile", b"profile", "queue", b"queue", "ready_time", b"ready_time", "request_id", b"request_id", "revision", b"revision", "routes", b"routes", "routes_message", b"routes_message", "session_id", b"session_id", "stage_message", b"stage_message", "started_from_pool", b"started_from_pool", "state", b"state", "status_message", b"status_message", "timeline", b"timeline", "unknown_values", b"unknown_values", "updated_time", b"updated_time", "username", b"username", "viewers", b"viewers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
