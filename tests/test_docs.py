@@ -76,14 +76,18 @@ def test_each_attack_has_its_test() -> None:
     assert [test for tests in named for test in tests if not is_defined(*test)] == []
 
 
-def test_options_that_the_page_about_kit_names_exist() -> None:
-    """Every option of docs/kit.md is one of the server, the agent or a command; Kit's own are apart."""
+def test_what_the_page_about_kit_names_exists() -> None:
+    """Every option of docs/kit.md is one of ours, but Kit's own, and every recipe ships."""
     text = (ROOT / "docs" / "kit.md").read_text()
     named = set(re.findall(r"(?<![\w-])--([a-z][a-z-]+)", text))
     settings = {each.name.removesuffix("_s") for of in (ServerSettings, AgentConfig) for each in fields(of)}
     known = {name.replace("_", "-") for name in settings} | {f"no-{name.replace('_', '-')}" for name in settings}
 
     assert named - known == {"set", "stage", "wait", "exec"}
+    shipped = {path.stem for path in (SRC / "recipes").glob("*.yaml")}
+    assert set(re.findall(r"`?((?:kit|isaac-sim)-\d[\d-]*)\b", text)) == {
+        name for name in shipped if name != "usd-viewer"
+    }
 
 
 def is_defined(file: str, test: str) -> bool:

@@ -27,6 +27,7 @@ MISLEADING = {
 }
 """Settings of a shell that was used for another control plane, or behind a proxy: they must not get in."""
 
+KIT_LIBRARY = Path(__file__).parents[1] / "browser" / "kit_library"
 FOOTLIGHTS = (sys.executable, "-m", "footlights.cli")
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
@@ -69,7 +70,10 @@ class Up:
 def up(tmp_path: Path) -> Iterator[Up]:
     with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
         process = subprocess.Popen(
-            [*FOOTLIGHTS, "up", "--data-dir", str(tmp_path / "data"), "--devices", "software"],
+            [
+                *(*FOOTLIGHTS, "up", "--data-dir", str(tmp_path / "data"), "--devices", "software"),
+                *("--kit-library", str(KIT_LIBRARY)),
+            ],
             stdout=out,
             stderr=err,
             stdin=subprocess.DEVNULL,
@@ -126,6 +130,8 @@ def test_it_streams_and_ends_without_a_trace(up: Up) -> None:
     request = urllib.request.Request(f"{origin}/v1/sessions", headers={"Authorization": f"Bearer {token}"})
     with urllib.request.urlopen(request, timeout=10) as answer:
         assert json.load(answer)["items"] == []
+    with urllib.request.urlopen(f"{origin}/console/", timeout=10) as page:
+        assert b'<meta name="kit-library" content="kit/' in page.read()
     assert up.cli("sessions", "show", "nobody").returncode == 3
 
     manifest = up.directory / "fake.yaml"

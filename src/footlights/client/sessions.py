@@ -78,7 +78,7 @@ class Sessions:
     async def connect(
         self, session_id: str, *, wait_s: float | None = None, **options: Unpack[CallOptions]
     ) -> pb.ConnectSessionResponse:
-        """Return a grant for one viewer, and the URLs to use it with.
+        """Return a grant for one viewer, and what its player is told: a WHEP URL, or what NVIDIA's player takes.
 
         Args:
             session_id: the session.

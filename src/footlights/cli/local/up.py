@@ -49,6 +49,7 @@ class LocalSetup:
     devices: str
     software_devices: int | None
     kas: bool
+    kit_library: Path | None
     environ: Mapping[str, str]
     """The children's environment: ours without the variables that would change their settings."""
 
@@ -75,6 +76,7 @@ def _up(
     ] = 8080,
     grpc_port: Annotated[int, typer.Option("--grpc-port", help="Port of gRPC; a free one if it is in use.")] = 50051,
     devices: Annotated[str, typer.Option("--devices", help="auto, nvml, software or fake:FILE.")] = "auto",
+    *,
     software_devices: Annotated[
         int | None,
         typer.Option("--software-devices", min=1, help="Number of software renderers; default: one per core."),
@@ -87,14 +89,31 @@ def _up(
             f"is the user {KAS_USER!r}.",
         ),
     ] = False,
+    kit_library: Annotated[
+        Path | None,
+        typer.Option(
+            "--kit-library",
+            metavar="DIR",
+            help="NVIDIA's streaming library, to watch Kit in the console (docs/kit.md).",
+        ),
+    ] = None,
 ) -> None:
     """Run everything on this machine: a control plane and a node agent on 127.0.0.1, with usd-viewer registered.
 
     Prints a curl command that starts a session, and the console's URL. Ctrl-C stops everything.
     """
     with exiting():
-        environ = _environ(os.environ)
-        asyncio.run(_run(LocalSetup(data_dir.resolve(), http_port, grpc_port, devices, software_devices, kas, environ)))
+        setup = LocalSetup(
+            data_dir=data_dir.resolve(),
+            http_port=http_port,
+            grpc_port=grpc_port,
+            devices=devices,
+            software_devices=software_devices,
+            kas=kas,
+            kit_library=kit_library,
+            environ=_environ(os.environ),
+        )
+        asyncio.run(_run(setup))
 
 
 async def _run(setup: LocalSetup) -> None:
@@ -174,6 +193,7 @@ async def _start_server(setup: LocalSetup, children: list[Child]) -> tuple[Child
         ),
         *("--min-isolation", "none"),
         *(("--kas", "--kas-user", KAS_USER) if setup.kas else ()),
+        *(("--kit-library", str(setup.kit_library.resolve())) if setup.kit_library else ()),
     ]
     server = await Child.start("control plane", arguments, setup.data_dir / "server.log", setup.environ)
     children.append(server)

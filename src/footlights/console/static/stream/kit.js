@@ -8,7 +8,8 @@
 import { Attempts, ownOrigin, PlayerError, reachable } from "./attempts.js";
 import { askForStage } from "./stage.js";
 
-const ASKING_LIMIT = 5000;
+// The front door waits some seconds itself for a viewer that has just left.
+const ASKING_LIMIT = 8000;
 const LOADING_LIMIT = 20_000;
 const PICTURE_LIMIT = 90_000;
 const LONGEST_REASON = 300;
@@ -101,8 +102,8 @@ export class KitPlayer extends Attempts {
 
 /** Where the front door answers that a viewer may be connected: where the server says, or where this page is from. */
 async function find(asked, ending) {
-  const addresses = [reachable(asked.url), ownOrigin(asked.url)];
-  for (const address of addresses) {
+  const addresses = new Set([reachable(asked.url).href, ownOrigin(asked.url).href]);
+  for (const address of [...addresses].map((href) => new URL(href))) {
     const status = await look(address, asked.token, ending).catch(() => 0);
     asked.url = address;
     if (status === 200) return address;

@@ -58,6 +58,7 @@ const Version = ({ of, id, open, releases }) => html`<details class="card versio
     ${of.command?.length > 0 && html`<dt>Command</dt><dd><pre class="command" tabindex="0">${of.command.map(quoted).join(" ")}</pre></dd>`}
     <dt>Stage</dt><dd>${of.default_usd_stage_uri ? html`<code>${of.default_usd_stage_uri}</code>` : html`<span class="faint">none</span>`}</dd>
     <dt>Stage sources</dt><dd>${of.allowed_stage_roots?.length ? of.allowed_stage_roots.map((root) => html`<code key=${root} class="line">${root}</code>`) : html`<span class="faint">only its own stage</span>`}</dd>
+    <dt>Watched by</dt><dd>${players(of.signaling)}</dd>
     <dt>Needs</dt><dd>${needs(of.needs)}</dd>
     <dt>Limits</dt><dd>${limits(of.limits)}</dd>
     <dt>Arguments</dt><dd>${of.arguments?.length ? html`<table class="mini"><tbody>${of.arguments.map((one) => html`<tr key=${one.name}>
@@ -69,6 +70,11 @@ const Version = ({ of, id, open, releases }) => html`<details class="card versio
 </details>`;
 
 const quoted = (token) => (/[\s"'\\]/.test(token) || token === "" ? JSON.stringify(token) : token);
+
+function players(of) {
+  const names = [of?.whep_path && "any browser (WHEP)", of?.websocket_path && "NVIDIA's player"].filter(Boolean);
+  return names.length ? names.join(", ") : html`<span class="faint">clients of its own</span>`;
+}
 
 function needs(of) {
   const { slots, min_memory_bytes: memory, gpu, graphics, encoder, device_names: names, node_labels: labels, isolation } = of ?? {};
