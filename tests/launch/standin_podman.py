@@ -145,7 +145,10 @@ def main(arguments: list[str]) -> None:
         case ["network", "rm", "--force", name]:
             must("remove_network", name=name)
         case ["secret", "create", name, "-"]:
-            must("create_secret", name=name, value=sys.stdin.read())
+            value = sys.stdin.read()
+            if not value:
+                fail("secret data must be larger than 0 and less than 512000 bytes")
+            must("create_secret", name=name, value=value)
         case ["secret", "rm", *names]:
             for name in names:
                 must("remove_secret", name=name)

@@ -190,7 +190,7 @@ def test_a_secret_is_on_no_command_line() -> None:
     """Podman is told a name of it; Docker, over its socket, the value."""
     spec = replace(SPEC, secret_environment=(("OMNI_PASS", "hunter2"),))
 
-    line = create_arguments(spec, "", ["footlights-x-secret-0"])
+    line = create_arguments(spec, "", {"OMNI_PASS": "footlights-x-secret-0"})
 
     assert "footlights-x-secret-0,type=env,target=OMNI_PASS" in line
     assert "hunter2" not in " ".join(line)

@@ -357,6 +357,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """What the version runs could parse the text once more, as a shell does. Give it without the characters that the message
     names; or register a version that says in container.entrypoint what is run.
     """
+    PROFILE_NOT_APPLICABLE: _ErrorReason.ValueType  # 174
+    """The profile's environment, arguments or secrets do not suit the version: the message says which. Choose another profile
+    or version, or change the profile.
+    """
     AGENT_TOO_OLD: _ErrorReason.ValueType  # 173
     """The agent of the session's node is of an earlier release and does not know something that the version needs. Upgrade
     agents before versions and profiles use what is new.
@@ -712,6 +716,10 @@ VIEWER_DISCONNECTED: ErrorReason.ValueType  # 152
 TEXT_UNSAFE: ErrorReason.ValueType  # 170
 """What the version runs could parse the text once more, as a shell does. Give it without the characters that the message
 names; or register a version that says in container.entrypoint what is run.
+"""
+PROFILE_NOT_APPLICABLE: ErrorReason.ValueType  # 174
+"""The profile's environment, arguments or secrets do not suit the version: the message says which. Choose another profile
+or version, or change the profile.
 """
 AGENT_TOO_OLD: ErrorReason.ValueType  # 173
 """The agent of the session's node is of an earlier release and does not know something that the version needs. Upgrade

@@ -28,10 +28,11 @@ from footlights.v1 import permission_pb2 as footlights_dot_v1_dot_permission__pb
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66ootlights/v1/profile.proto\x12\rfootlights.v1\x1a$footlights/http/v1/annotations.proto\x1a\x1f\x66ootlights/v1/application.proto\x1a\x1e\x66ootlights/v1/permission.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8a\x03\n\x07Profile\x12\x15\n\x07profile\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12!\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x0b\xe2\x41\x01\x01\xf2\xe0\x18\x03\x38\x80\x02\x12 \n\x0b\x64\x65scription\x18\x03 \x01(\tB\x0b\xe2\x41\x01\x01\xf2\xe0\x18\x03\x38\x80 \x12\x39\n\x07matches\x18\x04 \x03(\x0b\x32\x1c.footlights.v1.Profile.MatchB\n\xe2\x41\x01\x01\xf2\xe0\x18\x02@d\x12)\n\x05needs\x18\x05 \x01(\x0b\x32\x14.footlights.v1.NeedsB\x04\xe2\x41\x01\x01\x12+\n\x06limits\x18\x06 \x01(\x0b\x32\x15.footlights.v1.LimitsB\x04\xe2\x41\x01\x01\x12\x36\n\x0cupdated_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1c\n\x04\x65tag\x18\x08 \x01(\tB\x0e\xe2\x41\x01\x03\xf2\xe0\x18\x06R\x04\x45Tag\x1a:\n\x05Match\x12\x19\n\x0b\x61pplication\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08versions\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\"\x80\x01\n\x13ListProfilesRequest\x12\x19\n\x0b\x61pplication\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12#\n\x05limit\x18\x02 \x01(\x05\x42\x0f\xe2\x41\x01\x01\xf2\xe0\x18\x07\x10\x01\x18\xe8\x07 \x01H\x00\x88\x01\x01\x12\x1f\n\npage_token\x18\x03 \x01(\tB\x0b\xe2\x41\x01\x01\xf2\xe0\x18\x03\x38\x80 B\x08\n\x06_limit\"V\n\x14ListProfilesResponse\x12%\n\x05items\x18\x01 \x03(\x0b\x32\x16.footlights.v1.Profile\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"*\n\x11GetProfileRequest\x12\x15\n\x07profile\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xf0\x01\n\x14UpdateProfileRequest\x12-\n\x07profile\x18\x01 \x01(\x0b\x32\x16.footlights.v1.ProfileB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12#\n\x04\x65tag\x18\x03 \x01(\tB\x15\xe2\x41\x01\x01\xf2\xe0\x18\r8\x80\x01R\x08If-Match\x12\x30\n\nrequest_id\x18\x04 \x01(\tB\x1c\xe2\x41\x01\x01\xf2\xe0\x18\x14\x38\x80\x01R\x0fIdempotency-Key\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xb6\x01\n\x11SetProfileRequest\x12-\n\x07profile\x18\x01 \x01(\x0b\x32\x16.footlights.v1.ProfileB\x04\xe2\x41\x01\x02\x12#\n\x04\x65tag\x18\x02 \x01(\tB\x15\xe2\x41\x01\x01\xf2\xe0\x18\r8\x80\x01R\x08If-Match\x12\x30\n\nrequest_id\x18\x03 \x01(\tB\x1c\xe2\x41\x01\x01\xf2\xe0\x18\x14\x38\x80\x01R\x0fIdempotency-Key\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xa1\x01\n\x14\x44\x65leteProfileRequest\x12\x15\n\x07profile\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12#\n\x04\x65tag\x18\x02 \x01(\tB\x15\xe2\x41\x01\x01\xf2\xe0\x18\r8\x80\x01R\x08If-Match\x12\x30\n\nrequest_id\x18\x03 \x01(\tB\x1c\xe2\x41\x01\x01\xf2\xe0\x18\x14\x38\x80\x01R\x0fIdempotency-Key\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x17\n\x15\x44\x65leteProfileResponse2\x85\x07\n\x0eProfileService\x12\x9b\x01\n\x0cListProfiles\x12\".footlights.v1.ListProfilesRequest\x1a#.footlights.v1.ListProfilesResponse\"B\x90\x02\x01\xfa\xe0\x18\t/profiles\xba\xe1\x18\rprofiles.read\x82\xd3\xe4\x93\x02\x1b\x12\x0c/v1/profilesZ\x0b\x12\t/profiles\x12\xa8\x01\n\nGetProfile\x12 .footlights.v1.GetProfileRequest\x1a\x16.footlights.v1.Profile\"`\x90\x02\x01\xfa\xe0\x18\x13/profiles/{profile}\xba\xe1\x18\rprofiles.read\x82\xd3\xe4\x93\x02/\x12\x16/v1/profiles/{profile}Z\x15\x12\x13/profiles/{profile}\x12\x92\x01\n\rUpdateProfile\x12#.footlights.v1.UpdateProfileRequest\x1a\x16.footlights.v1.Profile\"D\x90\x02\x02\xba\xe1\x18\x0eprofiles.write\x82\xd3\xe4\x93\x02)2\x1e/v1/profiles/{profile.profile}:\x07profile\x12\xd4\x01\n\nSetProfile\x12 .footlights.v1.SetProfileRequest\x1a\x16.footlights.v1.Profile\"\x8b\x01\x90\x02\x02\xfa\xe0\x18\x1b/profiles/{profile.profile}\xba\xe1\x18\x0eprofiles.write\x82\xd3\xe4\x93\x02Q\x1a\x1e/v1/profiles/{profile.profile}:\x07profileZ&\x1a\x1b/profiles/{profile.profile}:\x07profile\x12\xbd\x01\n\rDeleteProfile\x12#.footlights.v1.DeleteProfileRequest\x1a$.footlights.v1.DeleteProfileResponse\"a\x90\x02\x02\xfa\xe0\x18\x13/profiles/{profile}\xba\xe1\x18\x0eprofiles.write\x82\xd3\xe4\x93\x02/*\x16/v1/profiles/{profile}Z\x15*\x13/profiles/{profile}Bn\n\x11\x64\x65v.footlights.v1B\x0cProfileProtoP\x01Z-footlights.dev/api/footlights/v1;footlightsv1\x82\xe1\x18\x18\n\n2026-12-01\x12\n2027-12-01b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66ootlights/v1/profile.proto\x12\rfootlights.v1\x1a$footlights/http/v1/annotations.proto\x1a\x1f\x66ootlights/v1/application.proto\x1a\x1e\x66ootlights/v1/permission.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xad\x05\n\x07Profile\x12\x15\n\x07profile\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12!\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x0b\xe2\x41\x01\x01\xf2\xe0\x18\x03\x38\x80\x02\x12 \n\x0b\x64\x65scription\x18\x03 \x01(\tB\x0b\xe2\x41\x01\x01\xf2\xe0\x18\x03\x38\x80 \x12\x39\n\x07matches\x18\x04 \x03(\x0b\x32\x1c.footlights.v1.Profile.MatchB\n\xe2\x41\x01\x01\xf2\xe0\x18\x02@d\x12)\n\x05needs\x18\x05 \x01(\x0b\x32\x14.footlights.v1.NeedsB\x04\xe2\x41\x01\x01\x12+\n\x06limits\x18\x06 \x01(\x0b\x32\x15.footlights.v1.LimitsB\x04\xe2\x41\x01\x01\x12I\n\x0b\x65nvironment\x18\t \x03(\x0b\x32\'.footlights.v1.Profile.EnvironmentEntryB\x0b\xe2\x41\x01\x01\xf2\xe0\x18\x03@\x80\x02\x12\x30\n\targuments\x18\n \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12@\n\x07secrets\x18\x0b \x03(\x0b\x32#.footlights.v1.Profile.SecretsEntryB\n\xe2\x41\x01\x01\xf2\xe0\x18\x02@@\x12\x36\n\x0cupdated_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1c\n\x04\x65tag\x18\x08 \x01(\tB\x0e\xe2\x41\x01\x03\xf2\xe0\x18\x06R\x04\x45Tag\x1a:\n\x05Match\x12\x19\n\x0b\x61pplication\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08versions\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cSecretsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x80\x01\n\x13ListProfilesRequest\x12\x19\n\x0b\x61pplication\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12#\n\x05limit\x18\x02 \x01(\x05\x42\x0f\xe2\x41\x01\x01\xf2\xe0\x18\x07\x10\x01\x18\xe8\x07 \x01H\x00\x88\x01\x01\x12\x1f\n\npage_token\x18\x03 \x01(\tB\x0b\xe2\x41\x01\x01\xf2\xe0\x18\x03\x38\x80 B\x08\n\x06_limit\"V\n\x14ListProfilesResponse\x12%\n\x05items\x18\x01 \x03(\x0b\x32\x16.footlights.v1.Profile\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"*\n\x11GetProfileRequest\x12\x15\n\x07profile\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xf0\x01\n\x14UpdateProfileRequest\x12-\n\x07profile\x18\x01 \x01(\x0b\x32\x16.footlights.v1.ProfileB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12#\n\x04\x65tag\x18\x03 \x01(\tB\x15\xe2\x41\x01\x01\xf2\xe0\x18\r8\x80\x01R\x08If-Match\x12\x30\n\nrequest_id\x18\x04 \x01(\tB\x1c\xe2\x41\x01\x01\xf2\xe0\x18\x14\x38\x80\x01R\x0fIdempotency-Key\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xb6\x01\n\x11SetProfileRequest\x12-\n\x07profile\x18\x01 \x01(\x0b\x32\x16.footlights.v1.ProfileB\x04\xe2\x41\x01\x02\x12#\n\x04\x65tag\x18\x02 \x01(\tB\x15\xe2\x41\x01\x01\xf2\xe0\x18\r8\x80\x01R\x08If-Match\x12\x30\n\nrequest_id\x18\x03 \x01(\tB\x1c\xe2\x41\x01\x01\xf2\xe0\x18\x14\x38\x80\x01R\x0fIdempotency-Key\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xa1\x01\n\x14\x44\x65leteProfileRequest\x12\x15\n\x07profile\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12#\n\x04\x65tag\x18\x02 \x01(\tB\x15\xe2\x41\x01\x01\xf2\xe0\x18\r8\x80\x01R\x08If-Match\x12\x30\n\nrequest_id\x18\x03 \x01(\tB\x1c\xe2\x41\x01\x01\xf2\xe0\x18\x14\x38\x80\x01R\x0fIdempotency-Key\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x17\n\x15\x44\x65leteProfileResponse2\x85\x07\n\x0eProfileService\x12\x9b\x01\n\x0cListProfiles\x12\".footlights.v1.ListProfilesRequest\x1a#.footlights.v1.ListProfilesResponse\"B\x90\x02\x01\xfa\xe0\x18\t/profiles\xba\xe1\x18\rprofiles.read\x82\xd3\xe4\x93\x02\x1b\x12\x0c/v1/profilesZ\x0b\x12\t/profiles\x12\xa8\x01\n\nGetProfile\x12 .footlights.v1.GetProfileRequest\x1a\x16.footlights.v1.Profile\"`\x90\x02\x01\xfa\xe0\x18\x13/profiles/{profile}\xba\xe1\x18\rprofiles.read\x82\xd3\xe4\x93\x02/\x12\x16/v1/profiles/{profile}Z\x15\x12\x13/profiles/{profile}\x12\x92\x01\n\rUpdateProfile\x12#.footlights.v1.UpdateProfileRequest\x1a\x16.footlights.v1.Profile\"D\x90\x02\x02\xba\xe1\x18\x0eprofiles.write\x82\xd3\xe4\x93\x02)2\x1e/v1/profiles/{profile.profile}:\x07profile\x12\xd4\x01\n\nSetProfile\x12 .footlights.v1.SetProfileRequest\x1a\x16.footlights.v1.Profile\"\x8b\x01\x90\x02\x02\xfa\xe0\x18\x1b/profiles/{profile.profile}\xba\xe1\x18\x0eprofiles.write\x82\xd3\xe4\x93\x02Q\x1a\x1e/v1/profiles/{profile.profile}:\x07profileZ&\x1a\x1b/profiles/{profile.profile}:\x07profile\x12\xbd\x01\n\rDeleteProfile\x12#.footlights.v1.DeleteProfileRequest\x1a$.footlights.v1.DeleteProfileResponse\"a\x90\x02\x02\xfa\xe0\x18\x13/profiles/{profile}\xba\xe1\x18\x0eprofiles.write\x82\xd3\xe4\x93\x02/*\x16/v1/profiles/{profile}Z\x15*\x13/profiles/{profile}Bn\n\x11\x64\x65v.footlights.v1B\x0cProfileProtoP\x01Z-footlights.dev/api/footlights/v1;footlightsv1\x82\xe1\x18\x18\n\n2026-12-01\x12\n2027-12-01b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,6 +44,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROFILE_MATCH'].fields_by_name['application']._serialized_options = b'\342A\001\002'
   _globals['_PROFILE_MATCH'].fields_by_name['versions']._loaded_options = None
   _globals['_PROFILE_MATCH'].fields_by_name['versions']._serialized_options = b'\342A\001\001'
+  _globals['_PROFILE_ENVIRONMENTENTRY']._loaded_options = None
+  _globals['_PROFILE_ENVIRONMENTENTRY']._serialized_options = b'8\001'
+  _globals['_PROFILE_SECRETSENTRY']._loaded_options = None
+  _globals['_PROFILE_SECRETSENTRY']._serialized_options = b'8\001'
   _globals['_PROFILE'].fields_by_name['profile']._loaded_options = None
   _globals['_PROFILE'].fields_by_name['profile']._serialized_options = b'\342A\001\002'
   _globals['_PROFILE'].fields_by_name['display_name']._loaded_options = None
@@ -55,6 +60,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROFILE'].fields_by_name['needs']._serialized_options = b'\342A\001\001'
   _globals['_PROFILE'].fields_by_name['limits']._loaded_options = None
   _globals['_PROFILE'].fields_by_name['limits']._serialized_options = b'\342A\001\001'
+  _globals['_PROFILE'].fields_by_name['environment']._loaded_options = None
+  _globals['_PROFILE'].fields_by_name['environment']._serialized_options = b'\342A\001\001\362\340\030\003@\200\002'
+  _globals['_PROFILE'].fields_by_name['arguments']._loaded_options = None
+  _globals['_PROFILE'].fields_by_name['arguments']._serialized_options = b'\342A\001\001'
+  _globals['_PROFILE'].fields_by_name['secrets']._loaded_options = None
+  _globals['_PROFILE'].fields_by_name['secrets']._serialized_options = b'\342A\001\001\362\340\030\002@@'
   _globals['_PROFILE'].fields_by_name['updated_time']._loaded_options = None
   _globals['_PROFILE'].fields_by_name['updated_time']._serialized_options = b'\342A\001\003'
   _globals['_PROFILE'].fields_by_name['etag']._loaded_options = None
@@ -103,24 +114,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROFILESERVICE'].methods_by_name['SetProfile']._serialized_options = b'\220\002\002\372\340\030\033/profiles/{profile.profile}\272\341\030\016profiles.write\202\323\344\223\002Q\032\036/v1/profiles/{profile.profile}:\007profileZ&\032\033/profiles/{profile.profile}:\007profile'
   _globals['_PROFILESERVICE'].methods_by_name['DeleteProfile']._loaded_options = None
   _globals['_PROFILESERVICE'].methods_by_name['DeleteProfile']._serialized_options = b'\220\002\002\372\340\030\023/profiles/{profile}\272\341\030\016profiles.write\202\323\344\223\002/*\026/v1/profiles/{profile}Z\025*\023/profiles/{profile}'
-  _globals['_PROFILE']._serialized_start=280
-  _globals['_PROFILE']._serialized_end=674
-  _globals['_PROFILE_MATCH']._serialized_start=616
-  _globals['_PROFILE_MATCH']._serialized_end=674
-  _globals['_LISTPROFILESREQUEST']._serialized_start=677
-  _globals['_LISTPROFILESREQUEST']._serialized_end=805
-  _globals['_LISTPROFILESRESPONSE']._serialized_start=807
-  _globals['_LISTPROFILESRESPONSE']._serialized_end=893
-  _globals['_GETPROFILEREQUEST']._serialized_start=895
-  _globals['_GETPROFILEREQUEST']._serialized_end=937
-  _globals['_UPDATEPROFILEREQUEST']._serialized_start=940
-  _globals['_UPDATEPROFILEREQUEST']._serialized_end=1180
-  _globals['_SETPROFILEREQUEST']._serialized_start=1183
-  _globals['_SETPROFILEREQUEST']._serialized_end=1365
-  _globals['_DELETEPROFILEREQUEST']._serialized_start=1368
-  _globals['_DELETEPROFILEREQUEST']._serialized_end=1529
-  _globals['_DELETEPROFILERESPONSE']._serialized_start=1531
-  _globals['_DELETEPROFILERESPONSE']._serialized_end=1554
-  _globals['_PROFILESERVICE']._serialized_start=1557
-  _globals['_PROFILESERVICE']._serialized_end=2458
+  _globals['_PROFILE']._serialized_start=310
+  _globals['_PROFILE']._serialized_end=995
+  _globals['_PROFILE_MATCH']._serialized_start=837
+  _globals['_PROFILE_MATCH']._serialized_end=895
+  _globals['_PROFILE_ENVIRONMENTENTRY']._serialized_start=897
+  _globals['_PROFILE_ENVIRONMENTENTRY']._serialized_end=947
+  _globals['_PROFILE_SECRETSENTRY']._serialized_start=949
+  _globals['_PROFILE_SECRETSENTRY']._serialized_end=995
+  _globals['_LISTPROFILESREQUEST']._serialized_start=998
+  _globals['_LISTPROFILESREQUEST']._serialized_end=1126
+  _globals['_LISTPROFILESRESPONSE']._serialized_start=1128
+  _globals['_LISTPROFILESRESPONSE']._serialized_end=1214
+  _globals['_GETPROFILEREQUEST']._serialized_start=1216
+  _globals['_GETPROFILEREQUEST']._serialized_end=1258
+  _globals['_UPDATEPROFILEREQUEST']._serialized_start=1261
+  _globals['_UPDATEPROFILEREQUEST']._serialized_end=1501
+  _globals['_SETPROFILEREQUEST']._serialized_start=1504
+  _globals['_SETPROFILEREQUEST']._serialized_end=1686
+  _globals['_DELETEPROFILEREQUEST']._serialized_start=1689
+  _globals['_DELETEPROFILEREQUEST']._serialized_end=1850
+  _globals['_DELETEPROFILERESPONSE']._serialized_start=1852
+  _globals['_DELETEPROFILERESPONSE']._serialized_end=1875
+  _globals['_PROFILESERVICE']._serialized_start=1878
+  _globals['_PROFILESERVICE']._serialized_end=2779
 # @@protoc_insertion_point(module_scope)

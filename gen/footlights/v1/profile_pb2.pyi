@@ -8,6 +8,7 @@ from footlights.v1 import application_pb2 as _application_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
@@ -23,7 +24,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Profile(_message.Message):
-    """A named bundle of needs and limits, for the applications and versions it matches."""
+    """A named bundle of needs, limits, environment, arguments and secrets, for the applications and versions it matches."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -53,12 +54,55 @@ class Profile(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class EnvironmentEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class SecretsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     PROFILE_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     MATCHES_FIELD_NUMBER: _builtins.int
     NEEDS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    SECRETS_FIELD_NUMBER: _builtins.int
     UPDATED_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     profile: _builtins.str
@@ -82,6 +126,24 @@ class Profile(_message.Message):
         """Optional. Limits that replace the version's own, field by field."""
 
     @_builtins.property
+    def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Optional. Variables of the environment, added to the version's own, of which they replace those of the same name.
+        Templates as there, also of the secrets below: `OMNI_PASS: "{omni_pass}"`. Shown to all who may read profiles.
+        """
+
+    @_builtins.property
+    def arguments(self) -> _struct_pb2.Struct:
+        """Optional. Values of the version's arguments, and `usd_stage_uri`, for sessions that give none: they replace the version's
+        defaults. A profile that sets one that a version does not declare cannot be used with it.
+        """
+
+    @_builtins.property
+    def secrets(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Optional. Secrets by name, for secret arguments of the version that a session does not give, and for the environment
+        above. Encrypted at rest and never shown: answers have `[redacted]`, which, sent back, keeps what is stored.
+        """
+
+    @_builtins.property
     def updated_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it was last set."""
 
@@ -94,12 +156,15 @@ class Profile(_message.Message):
         matches: _abc.Iterable[Global___Profile.Match] | None = ...,
         needs: _application_pb2.Needs | None = ...,
         limits: _application_pb2.Limits | None = ...,
+        environment: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        arguments: _struct_pb2.Struct | None = ...,
+        secrets: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         updated_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "needs", b"needs", "updated_time", b"updated_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "limits", b"limits", "needs", b"needs", "updated_time", b"updated_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "display_name", b"display_name", "etag", b"etag", "limits", b"limits", "matches", b"matches", "needs", b"needs", "profile", b"profile", "updated_time", b"updated_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "description", b"description", "display_name", b"display_name", "environment", b"environment", "etag", b"etag", "limits", b"limits", "matches", b"matches", "needs", b"needs", "profile", b"profile", "secrets", b"secrets", "updated_time", b"updated_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

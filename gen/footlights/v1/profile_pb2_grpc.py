@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ProfileServiceStub:
-    """Manages profiles: named bundles of needs and limits.
+    """Manages profiles: named bundles of needs and limits, environment, arguments and secrets.
 
     Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """
@@ -65,7 +65,7 @@ class ProfileServiceStub:
 
 
 class ProfileServiceServicer:
-    """Manages profiles: named bundles of needs and limits.
+    """Manages profiles: named bundles of needs and limits, environment, arguments and secrets.
 
     Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """
@@ -162,7 +162,7 @@ def add_ProfileServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ProfileService:
-    """Manages profiles: named bundles of needs and limits.
+    """Manages profiles: named bundles of needs and limits, environment, arguments and secrets.
 
     Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ProfileServiceStub:
-    """Manages profiles: named bundles of needs and limits.
+    """Manages profiles: named bundles of needs and limits, environment, arguments and secrets.
 
     Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """
@@ -74,7 +74,7 @@ class ProfileServiceStub:
 
 @_typing.type_check_only
 class ProfileServiceAsyncStub(ProfileServiceStub):
-    """Manages profiles: named bundles of needs and limits.
+    """Manages profiles: named bundles of needs and limits, environment, arguments and secrets.
 
     Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """
@@ -117,7 +117,7 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     """
 
 class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Manages profiles: named bundles of needs and limits.
+    """Manages profiles: named bundles of needs and limits, environment, arguments and secrets.
 
     Not repeated below are the errors of every call: who calls, the form of the request, overload (docs/errors.md).
     """

@@ -34,11 +34,12 @@ MUST_BE_KNOWN: Final = frozenset(
 MUST_BE_KNOWN_INSIDE: Final = frozenset(
     {
         *("unlimited", "cleared", "volume_mounts", "stage_from_session_file", "stage_delivery"),
+        *("Profile.environment", "Profile.arguments", "Profile.secrets"),
         *("unresponsive_timeout", "reconnect_timeout"),
         *("systemd", "isolation", "memory_bytes", "processors", "tasks", "disk_bytes"),
     }
 )
-"""Those of the messages in requests."""
+"""Those of the messages in requests; with the message's name where others have one of that name that is older."""
 
 _REVISION: Final = "revision "
 """What the cursors of ``follow`` begin with, which a later server does not know."""
@@ -101,7 +102,11 @@ def _unknown_to_older(request: Message) -> set[str]:
     """Return the names of the members that an older server must not ignore."""
     unknown = {field.name for field, _ in request.ListFields() if field.name in MUST_BE_KNOWN}
     for inside in _messages_in(request):
-        unknown |= {field.name for field, _ in inside.ListFields() if field.name in MUST_BE_KNOWN_INSIDE}
+        unknown |= {
+            field.name
+            for field, _ in inside.ListFields()
+            if {field.name, f"{inside.DESCRIPTOR.name}.{field.name}"} & MUST_BE_KNOWN_INSIDE
+        }
     return unknown
 
 

@@ -468,7 +468,7 @@ async def assemble(
             settings=settings,
         )
         profiles, applications = (
-            ProfileService(store, writes, signals, clock, sealer=sealer),
+            ProfileService(store, writes, signals, clock, sealer=sealer, box=box),
             ApplicationService(store, writes, signals, clock, sealer=sealer),
         )
         handlers: tuple[object, ...] = (

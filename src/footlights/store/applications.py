@@ -227,9 +227,9 @@ def profile_page(tx: Transaction, after: str, limit: int) -> Readable[ProfileRow
     return tx.readable(select(PROFILE).where(key > after).order_by(key).limit(limit), ProfileRow)
 
 
-def put_profile(tx: Transaction, name: str, definition: bytes, *, now: datetime) -> None:
-    """Create or replace a profile."""
-    values = {"definition": definition, "updated_time": now}
+def put_profile(tx: Transaction, name: str, definition: bytes, secrets: bytes | None, *, now: datetime) -> None:
+    """Create or replace a profile; ``secrets`` are sealed."""
+    values = {"definition": definition, "updated_time": now, "secrets": secrets}
     if not tx.changed(update(PROFILE).where(PROFILE.c.profile == name).values(**values)):
         tx.execute(insert(PROFILE).values(profile=name, **values))
 

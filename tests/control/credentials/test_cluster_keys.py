@@ -50,6 +50,7 @@ async def test_a_key_is_replaced_under_a_running_control_plane(tmp_path: Path) -
         arguments = Struct()
         arguments["password"] = "hush"
         made = [await world.create(token, application_arguments=arguments) for _ in range(3)]
+        await world.rest("PUT", "/v1/profiles/small", json={"secrets": {"password": "hush too"}})
         page = await world.call("StreamingService.ListSessions", session_pb2.ListSessionsRequest(limit=1), token)
         rotation = KeyRotation(world.store, key, Supervisor())
         await rotation.follow()
@@ -66,6 +67,9 @@ async def test_a_key_is_replaced_under_a_running_control_plane(tmp_path: Path) -
         found = await world.store.read(lambda tx: sealed_values.page(tx, sealed_values.COLUMNS[0], "", 10))
         assert {each for each, _ in found} == {each.session_id for each in made}
         assert all(b"hush" in key.box().open(sealed, each.encode()) for each, sealed in found)
+        kept = sealed_values.COLUMNS[-1]
+        [(name, sealed)] = await world.store.read(lambda tx: sealed_values.page(tx, kept, "", 10))
+        assert b"hush too" in key.box().open(sealed, kept.bound_to(name))
         with pytest.raises(Internal):
             ClusterKey(b"k" * 32).box().open(found[0][1], found[0][0].encode())
 

@@ -317,6 +317,28 @@ async def test_a_profile_has_its_own_pool(plane: Control, agent: Agent) -> None:
     assert instance not in await warm_ids(plane)
 
 
+async def test_an_instance_has_what_its_profile_gives(plane: Control, agent: Agent) -> None:
+    """It is started with its environment, replaced once that changes, and not started where it has secrets."""
+    profile = profile_pb2.Profile(profile="fast", environment={"MODE": "fast"})
+    await plane.call("ProfileService.SetProfile", profile_pb2.SetProfileRequest(profile=profile))
+    await set_pool(plane, profile="fast")
+    [instance] = await warm(plane, agent)
+    [told] = [each for each in agent.assigned.values() if each.session_id == instance]
+
+    profile.environment["MODE"] = "slow"
+    await plane.call("ProfileService.SetProfile", profile_pb2.SetProfileRequest(profile=profile))
+    await keep(plane)
+    after = await warm_ids(plane)
+    profile.secrets["key"] = "hush"
+    profile.environment["KEY"] = "{key}"
+    await plane.call("ProfileService.SetProfile", profile_pb2.SetProfileRequest(profile=profile))
+    with pytest.raises(errors.FailedPrecondition, match="needs a secret"):
+        await set_pool(plane, profile="fast")
+
+    assert told.version.environment["MODE"] == "fast"
+    assert instance not in after
+
+
 async def test_a_pool_shrinks_and_is_deleted(plane: Control, agent: Agent) -> None:
     """Size 0 pauses it; deleted, its instances end, and sessions that took one stay."""
     await set_pool(plane, size=2)

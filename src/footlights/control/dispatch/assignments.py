@@ -12,6 +12,7 @@ from footlights.agent.v1 import agent_pb2
 from footlights.auth import launch_secrets
 from footlights.control import stored
 from footlights.launch.container.recipe import mounts_of
+from footlights.launch.recipe import overrides
 from footlights.launch.recipe.arguments import secrets_in_environment
 from footlights.launch.recipe.limits import time_limits
 from footlights.lifecycle import EndReason, TimeLimits
@@ -90,8 +91,11 @@ class Recipe:
     """The features that an agent must have to carry it out."""
 
     @classmethod
-    def of(cls, version: application_pb2.Version) -> Recipe:
-        """Return the recipe of a version."""
+    def of(cls, version: application_pb2.Version, environment: bytes | None = None) -> Recipe:
+        """Return the recipe of a version, with what a session's profile adds to its environment."""
+        if environment:
+            added = application_pb2.Version.FromString(environment).environment
+            version = overrides.with_environment(version, added)
         recipe = counterparts.recipe(version)
         if version.container.volume_mounts:
             # An agent of the release before knows this form alone.
@@ -154,13 +158,13 @@ def of_launches(
     if not wanted:
         return found, failed
     drains = {row.node: row.drain_time for row in node_rows.draining(tx)}
-    recipes: dict[tuple[str, str], Recipe] = {}
+    recipes: dict[tuple[str, str, bytes | None], Recipe] = {}
     for launch, session in launch_rows.living(tx, list(wanted)):
         try:
             recipe = None
             if launch.desired != "STOPPED":
-                key = (session.application, session.application_version)
-                recipe = recipes[key] = recipes.get(key) or Recipe.of(_version(tx, *key))
+                key = (session.application, session.application_version, session.environment)
+                recipe = recipes[key] = recipes.get(key) or Recipe.of(_version(tx, *key[:2]), session.environment)
                 if launch.state == "ASSIGNED":
                     recipe.check(wanted[launch.launch_id].features)
             secrets = _secrets(launch, session, wanted[launch.launch_id], box)

@@ -1,7 +1,8 @@
-"""ProfileService: named sets of needs and limits."""
+"""ProfileService: named sets of needs, limits, environment, arguments and secrets."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import Message
@@ -10,33 +11,35 @@ from footlights import errors, ids
 from footlights.control.call.pages import Chunk, ListPage, PagedList, Place
 from footlights.control.services import etags, masks
 from footlights.control.services.sessions import resolve
-from footlights.launch.recipe import limits
+from footlights.launch.recipe import limits, overrides
 from footlights.protocol import times
 from footlights.store import Store, Transaction
 from footlights.store import applications as rows
+from footlights.store.cluster.sealed_values import PROFILE_SECRETS
 from footlights.v1 import profile_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from footlights.auth.secrets import Box
     from footlights.control.call.context import Call
     from footlights.control.call.sealed import Sealer
     from footlights.control.services.writes import Writes
     from footlights.control.signals import Signals
     from footlights.store.schema import ProfileRow
 
-_MUTABLE = ("display_name", "description", "matches", "needs", "limits")
+_MUTABLE = ("display_name", "description", "matches", "needs", "limits", "environment", "arguments", "secrets")
 
 
 class ProfileService:
     """Serves profiles."""
 
     def __init__(
-        self, store: Store, writes: Writes, bus: Signals, clock: Callable[[], datetime], *, sealer: Sealer
+        self, store: Store, writes: Writes, bus: Signals, clock: Callable[[], datetime], *, sealer: Sealer, box: Box
     ) -> None:
         self._store, self._writes, self._bus, self._clock = store, writes, bus, clock
-        self._sealer = sealer
+        self._sealer, self._box = sealer, box
 
     async def list_profiles(
         self, request: profile_pb2.ListProfilesRequest, call: Call
@@ -70,7 +73,7 @@ class ProfileService:
             profile = _find(tx, name, lock=True)
             etags.check(request.etag, profile.etag, f"profile {name}")
             masks.apply(profile, request.profile, request.update_mask, mutable=_MUTABLE, identity=("profile",))
-            return _put(tx, profile, now)
+            return _put(tx, profile, self._box, now)
 
         return await self._writes.run(request, call, write, answer=profile_pb2.Profile, done=self._changed)
 
@@ -90,7 +93,7 @@ class ProfileService:
                     reason=errors.Reason.EMPTY_RESOURCE,
                     metadata={"field": "profile", "resource": name},
                 )
-            return _put(tx, request.profile, now)
+            return _put(tx, request.profile, self._box, now)
 
         return await self._writes.run(request, call, write, answer=profile_pb2.Profile, done=self._changed)
 
@@ -122,13 +125,38 @@ def _find(tx: Transaction, name: str, *, lock: bool = False) -> profile_pb2.Prof
     return _message(row)
 
 
-def _put(tx: Transaction, wanted: profile_pb2.Profile, now: datetime) -> profile_pb2.Profile:
-    """Write a profile, and return it as it is then. Raises InvalidArgument for needs or limits that cannot be."""
+def _put(tx: Transaction, wanted: profile_pb2.Profile, box: Box, now: datetime) -> profile_pb2.Profile:
+    """Write a profile, and return it as it is then. Raises InvalidArgument for what cannot be."""
     resolve.check_needs("profile.needs", wanted.needs)
     limits.check("profile.limits", wanted.limits)
     bare = _definition(wanted)
-    rows.put_profile(tx, bare.profile, bare.SerializeToString(deterministic=True), now=now)
+    row = rows.profile(tx, bare.profile, lock=True)
+    sealed = _seal(bare, None if row is None else row.secrets, box)
+    rows.put_profile(tx, bare.profile, bare.SerializeToString(deterministic=True), sealed, now=now)
     return _find(tx, bare.profile)
+
+
+def _seal(profile: profile_pb2.Profile, stored: bytes | None, box: Box) -> bytes | None:
+    """Check what a profile gives, and take the values of its secrets out of it; return them sealed, None for none.
+
+    Raises InvalidArgument for what cannot be, also for a secret that is to be kept where there is none.
+    """
+    bound = f"{PROFILE_SECRETS}{profile.profile}".encode()
+    known = overrides.secrets_of(box.open(stored, bound)) if stored and profile.secrets else {}
+    for name, value in profile.secrets.items():
+        if value == resolve.REDACTED and name not in known:
+            raise errors.InvalidArgument(
+                f"profile.secrets[{name!r}]",
+                f"it is {resolve.REDACTED}, which keeps a secret that is stored, and none is. Give its value.",
+            )
+    secrets = {name: known[name] if value == resolve.REDACTED else value for name, value in profile.secrets.items()}
+    profile.secrets.update(secrets)
+    overrides.check(profile)
+    profile.secrets.update(dict.fromkeys(secrets, resolve.REDACTED))
+    if not secrets:
+        return None
+    # Those that are equal stay as they are, and with them the etag.
+    return stored if stored and secrets == known else box.seal(json.dumps(secrets).encode(), bound)
 
 
 def _definition(profile: profile_pb2.Profile) -> profile_pb2.Profile:
@@ -151,5 +179,5 @@ def _is_empty(profile: profile_pb2.Profile) -> bool:
 def _message(row: ProfileRow) -> profile_pb2.Profile:
     profile = profile_pb2.Profile.FromString(row.definition)
     profile.updated_time.CopyFrom(times.timestamp(row.updated_time))
-    profile.etag = etags.of_contents(profile)
+    profile.etag = etags.of_contents(profile, *([row.secrets] if row.secrets else []))
     return profile

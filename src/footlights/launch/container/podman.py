@@ -83,12 +83,16 @@ class PodmanEngine:
         network = "host"
         if spec.network is not None:
             network = "" if self.user_namespace else await self._make_network(spec.name, spec.network.own)
-        secrets = [f"{spec.name}{_SECRET}{number}" for number in range(len(spec.secret_environment))]
-        self._secrets[spec.name] = secrets
-        for secret, (_, value) in zip(secrets, spec.secret_environment, strict=True):
+        secrets = {
+            f"{spec.name}{_SECRET}{number}": (name, value)
+            for number, (name, value) in enumerate(spec.secret_environment)
+            if value  # podman knows no empty secret
+        }
+        self._secrets[spec.name] = list(secrets)
+        for secret, (_, value) in secrets.items():
             await self._run("secret", "rm", secret)  # of an attempt that was cut off
             await self._must("secret", "create", secret, "-", given=value.encode("utf-8", "surrogateescape"))
-        await self._must(*create_arguments(spec, network, secrets))
+        await self._must(*create_arguments(spec, network, {name: secret for secret, (name, _) in secrets.items()}))
 
     async def start(self, name: str) -> None:
         """Run ``podman start``; from then on its variables are its own, and podman keeps none of their secrets."""
@@ -194,10 +198,10 @@ class PodmanEngine:
         return process.returncode, said.decode("utf-8", "replace"), complaint.decode("utf-8", "replace").strip()
 
 
-def create_arguments(spec: ContainerSpec, network: str, secrets: Sequence[str] = ()) -> list[str]:
+def create_arguments(spec: ContainerSpec, network: str, secrets: Mapping[str, str] | None = None) -> list[str]:
     """Write the command line of ``podman create``; ``network`` is empty for podman's own without root.
 
-    ``secrets`` are the names by which podman knows the values of the spec's secret environment, one for each.
+    ``secrets`` has the names by which podman knows the values of the spec's secret environment, by variable.
     """
     arguments = [
         "create",
@@ -223,9 +227,11 @@ def create_arguments(spec: ContainerSpec, network: str, secrets: Sequence[str] =
         arguments += ["--label", f"{name}={value}"]
     for name, value in spec.environment:
         arguments += ["--env", f"{name}={value}"]
-    for secret, (name, _) in zip(secrets, spec.secret_environment, strict=True):
+    known = secrets or {}
+    for name, value in spec.secret_environment:
         # By podman's own environment it would be read from there by podman as well, which is root.
-        arguments += ["--secret", f"{secret},type=env,target={name}"]
+        secret = ("--secret", f"{known[name]},type=env,target={name}") if value else ("--env", f"{name}=")
+        arguments += secret
     for mount in spec.mounts:
         arguments += ["--volume", mount]
     for directory in spec.directories:

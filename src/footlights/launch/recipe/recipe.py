@@ -20,11 +20,12 @@ from footlights.protocol.times import seconds
 from footlights.v1.application_pb2 import Readiness, StageDelivery, Version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 MAX_TOKENS = 512
 MAX_TOKEN_CHARACTERS = 8192
 MAX_VARIABLES = 256
+MAX_NAME_CHARACTERS = 256
 MAX_RECIPE_BYTES = 256 << 10
 RESERVED_PREFIX = "FOOTLIGHTS_"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -91,16 +92,24 @@ def _command(version: Version) -> None:
         program_text.check_command(version)
 
 
+def check_variables(field: str, environment: Mapping[str, str]) -> None:
+    """Check the names of variables and how long they are; ``field`` is their path. Raises InvalidArgument."""
+    if len(environment) > MAX_VARIABLES:
+        raise refuse(field, f"it has {len(environment)} variables: at most {MAX_VARIABLES} are allowed.")
+    for name, text in sorted(environment.items()):
+        one = f"{field}[{name!r}]"
+        if _VARIABLE.fullmatch(name) is None or len(name) > MAX_NAME_CHARACTERS:
+            raise refuse(one, f"{name[:80]!r} is not the name of a variable: write letters, digits and '_'.")
+        if name.startswith(RESERVED_PREFIX):
+            raise refuse(one, f"{name!r} is Footlights' own: choose a name that does not begin with FOOTLIGHTS_.")
+        if len(text) > MAX_TOKEN_CHARACTERS:
+            raise refuse(one, f"it is {len(text)} characters long: at most {MAX_TOKEN_CHARACTERS} are allowed.")
+
+
 def _environment(version: Version) -> None:
-    if len(version.environment) > MAX_VARIABLES:
-        count = len(version.environment)
-        raise refuse("version.environment", f"it has {count} variables: at most {MAX_VARIABLES} are allowed.")
+    check_variables("version.environment", version.environment)
     for name, text in sorted(version.environment.items()):
         field = f"version.environment[{name!r}]"
-        if _VARIABLE.fullmatch(name) is None:
-            raise refuse(field, f"{name!r} is not the name of a variable: write letters, digits and '_'.")
-        if name.startswith(RESERVED_PREFIX):
-            raise refuse(field, f"{name!r} is Footlights' own: choose a name that does not begin with FOOTLIGHTS_.")
         _template(version, field, text, environment=True)
         program_text.check_variable(version, field, name, text)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Column, ColumnElement, Table, select, update
 
 from footlights.store.bulk import Inserter
-from footlights.store.schema import CLUSTER_SECRET, LAUNCH, NODE_IDENTITY, SESSION, ClusterSecretRow
+from footlights.store.schema import CLUSTER_SECRET, LAUNCH, NODE_IDENTITY, PROFILE, SESSION, ClusterSecretRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,11 +37,15 @@ class SealedColumn:
 INVITATION = "invitation "
 """Before the id of an invitation, in what its key is bound to."""
 
+PROFILE_SECRETS = "profile "
+"""Before the name of a profile, in what its secrets are bound to."""
+
 COLUMNS = (
     SealedColumn(SESSION, SESSION.c.session_id, SESSION.c.secrets),
     SealedColumn(LAUNCH, LAUNCH.c.launch_id, LAUNCH.c.secret, LAUNCH.c.ended_time.is_(None)),
     SealedColumn(CLUSTER_SECRET, CLUSTER_SECRET.c.name, CLUSTER_SECRET.c.sealed),
     SealedColumn(NODE_IDENTITY, NODE_IDENTITY.c.invitation_id, NODE_IDENTITY.c.invitation_key, prefix=INVITATION),
+    SealedColumn(PROFILE, PROFILE.c.profile, PROFILE.c.secrets, prefix=PROFILE_SECRETS),
 )
 """What is sealed again when the cluster key changes: all but the answers to repeatable calls, which live for a day."""
 

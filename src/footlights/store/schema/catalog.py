@@ -60,12 +60,14 @@ class ReleaseChangeRow(NamedTuple):
 
 
 class ProfileRow(NamedTuple):
-    """A named bundle of needs and limits."""
+    """A named bundle of what sessions of a version may get instead."""
 
     profile: Key
     definition: bytes
-    """The serialized ``footlights.v1.Profile``."""
+    """The serialized ``footlights.v1.Profile``, without the values of its secrets."""
     updated_time: Moment
+    secrets: bytes | None = None
+    """Those by name, as JSON, sealed with the cluster's key; None where it has none."""
 
 
 class PoolRow(NamedTuple):

@@ -78,6 +78,8 @@ class SessionRow(NamedTuple):
     ended_time: OptionalMoment = None
     given: str | None = None
     """Stands for its arguments and stage, secret ones left out; None where a release without it created it."""
+    environment: bytes | None = None
+    """What its profile adds to its version's environment, as a serialized ``Version``; None: nothing."""
     stage_delivery: str | None = None
     """How its version is given the stage, where the application does not open it by itself; None: it does."""
     updated_time: OptionalMoment = None

@@ -36,17 +36,17 @@ def shapes(resolved: Resolved) -> tuple[str, ...]:
 
 def takes(resolved: Resolved, given: Arguments) -> bool:
     """Return whether a session with these arguments may take an instance that was started with the default ones."""
-    started = default_arguments(resolved.version)
-    if started is None or given.secrets != started.secrets:
+    started = default_arguments(resolved)
+    if started is None or resolved.secrets or given.secrets != started.secrets:
         return False
     stage = given.usd_stage_uri == started.usd_stage_uri or resolved.version.stage_delivery.method in _LATE
     return stage and _beside_stage(given) == _beside_stage(started)
 
 
-def default_arguments(version: application_pb2.Version) -> Arguments | None:
-    """Return what an instance of a version is started with; None where an argument has to be given."""
+def default_arguments(resolved: Resolved) -> Arguments | None:
+    """Return what an instance is started with; None where an argument has to be given."""
     try:
-        return resolve.arguments(version, Struct())
+        return resolve.arguments(resolved, Struct(), {})
     except errors.InvalidArgument:
         return None
 
@@ -56,9 +56,9 @@ def values(resolved: Resolved, pool: str, session_id: str) -> dict[str, Any]:
 
     Raises FailedPrecondition where the version needs what only a session can give.
     """
-    arguments = default_arguments(resolved.version)
-    if arguments is None or arguments.secrets:
-        what = "an argument that has no default" if arguments is None else "a secret"
+    arguments = default_arguments(resolved)
+    if arguments is None or arguments.secrets or resolved.secrets:
+        what = "a secret" if resolved.secrets or arguments is not None else "an argument that has no default"
         raise errors.FailedPrecondition(
             f"pool.application_version: {resolved.version.application} {resolved.version.version} needs {what}, so no "
             "instance of it can be started before there is a session. Give the argument a default, or choose another.",
@@ -80,6 +80,7 @@ def values(resolved: Resolved, pool: str, session_id: str) -> dict[str, Any]:
         "max_total_s": time_limits(resolved.limits).max_s,
         "launcher": resolved.launcher,
         "given": arguments.given,
+        "environment": resolved.environment,
         "pool": pool,
         "shape": shapes(resolved)[0],
     }
@@ -89,8 +90,9 @@ def _shape(resolved: Resolved, isolation: int) -> str:
     needs = application_pb2.Needs()
     needs.CopyFrom(resolved.needs)
     needs.isolation = isolation  # type: ignore[assignment]  # the numbers are the same
-    version = resolved.version
-    # What an instance is started with and keeps: the grace period is in its plan, other limits are the session's own.
+    version, started = resolved.version, default_arguments(resolved)
+    # What an instance is started with and keeps, also of its profile, which may change. The grace period is in its
+    # plan; other limits are the session's own.
     parts = (
         version.application,
         version.version,
@@ -98,6 +100,7 @@ def _shape(resolved: Resolved, isolation: int) -> str:
         resolved.launcher,
         needs.SerializeToString(deterministic=True).hex(),
         repr(limit_s(resolved.limits, "stop_grace_period")),
+        "" if started is None else started.given,
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 

@@ -91,7 +91,8 @@ class SessionCreator:
             request_checks.check_labels("labels", request.labels)
             resolved = await self._catalog.resolve(request.application, request.application_version, request.profile)
             resolve.isolate(resolved.needs, caller, self._settings.least_isolation)
-            arguments = resolve.arguments(resolved.version, request.application_arguments)
+            profile_secrets = resolve.opened_secrets(resolved, self._box)
+            arguments = resolve.arguments(resolved, request.application_arguments, profile_secrets)
             values = self._values(request, resolved, arguments, username=username, subject=caller.subject)
             shapes = ahead.shapes(resolved) if resolved.pooled and ahead.takes(resolved, arguments) else ()
         except errors.Error:
@@ -185,6 +186,7 @@ class SessionCreator:
             "max_total_s": allowed,
             "launcher": resolved.launcher,
             "given": arguments.given,
+            "environment": resolved.environment,
             "stage_delivery": stages.unopened_by(resolved.version, arguments.usd_stage_uri),
         }
 

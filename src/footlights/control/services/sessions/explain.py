@@ -93,7 +93,7 @@ def explain(
 def _given_nothing(resolved: Resolved) -> str | None:
     """Return what stands for the defaults of a version; None where it has an argument without one."""
     try:
-        return resolve.arguments(resolved.version, Struct()).given
+        return resolve.arguments(resolved, Struct(), {}).given
     except errors.Error:
         return None
 

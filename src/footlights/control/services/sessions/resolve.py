@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +13,22 @@ from footlights.control import stored
 from footlights.control.dispatch.assignments import Recipe
 from footlights.launch.launchers import placed_by
 from footlights.launch.recipe import limits as recipe_limits
+from footlights.launch.recipe import overrides
 from footlights.launch.recipe.arguments import NUCLEUS, STAGE, convert_arguments
 from footlights.launch.recipe.stages import resolve_stage, without_query
 from footlights.protocol.bounds import bound
 from footlights.protocol.isolation import Isolation
 from footlights.store import Transaction, applications, pools
+from footlights.store.cluster.sealed_values import PROFILE_SECRETS
 from footlights.v1 import application_pb2, pool_pb2, profile_pb2
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from google.protobuf.struct_pb2 import Struct
 
     from footlights.auth.roles import Caller
+    from footlights.auth.secrets import Box
     from footlights.control.settings import ServerSettings
 
 DEFAULT_SLOTS = 1
@@ -36,9 +41,10 @@ REDACTED = "[redacted]"
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A version with the needs and limits that apply."""
+    """A version with what applies."""
 
     version: application_pb2.Version
+    """As the profile has it: with its variables, and its values as the defaults of arguments."""
     profile: str
     needs: application_pb2.Needs
     limits: application_pb2.Limits
@@ -46,6 +52,10 @@ class Resolved:
     """The version as agents are sent it."""
     pooled: bool = False
     """Whether there are pools of the application."""
+    environment: bytes | None = None
+    """What the profile adds to the version's environment, as a session keeps it; None: nothing."""
+    secrets: bytes | None = field(default=None, repr=False)
+    """The profile's secrets, sealed."""
 
     @property
     def launcher(self) -> str:
@@ -61,11 +71,12 @@ class Arguments:
     """What callers see. The application gets the same, with its secrets in place of ``REDACTED``."""
     secrets: dict[str, Any]
     usd_stage_uri: str
+    environment: bytes = b""
 
     @property
     def given(self) -> str:
         """Stands for what was given: of two sessions that differ, in more than their secrets, so do these."""
-        text = json.dumps([self.shown, self.usd_stage_uri], sort_keys=True)
+        text = json.dumps([self.shown, self.usd_stage_uri], sort_keys=True) + self.environment.hex()
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -105,10 +116,15 @@ def resolve(
     needs, limits = application_pb2.Needs(), application_pb2.Limits()
     needs.CopyFrom(message.needs)
     limits.CopyFrom(message.limits)
+    environment = secrets = None
     if profile:
-        chosen = _profile(tx, profile, message)
+        chosen, secrets = _profile(tx, profile, message)
         _override_needs(needs, chosen.needs)
         recipe_limits.override(limits, chosen.limits)
+        if chosen.environment or chosen.secrets or chosen.arguments:
+            message = overrides.applied(message, chosen)
+        if chosen.environment:
+            environment = application_pb2.Version(environment=chosen.environment).SerializeToString(deterministic=True)
     needs.slots = needs.slots or DEFAULT_SLOTS
     installation.complete(limits)
     size, most = needs.ByteSize(), bound("Assignment", "needs").size
@@ -119,7 +135,9 @@ def resolve(
             reason=errors.Reason.ASSIGNMENT_TOO_LARGE,
             metadata={"fields": "needs"},
         )
-    return Resolved(message, profile, needs, limits, Recipe.of(message), pools.any_of(tx, application))
+    recipe = Recipe.of(stored.version(application, found.recipe, found.created_time), environment)
+    pooled = pools.any_of(tx, application)
+    return Resolved(message, profile, needs, limits, recipe, pooled=pooled, environment=environment, secrets=secrets)
 
 
 def resolve_pool(tx: Transaction, pool: pool_pb2.Pool, settings: ServerSettings) -> Resolved:
@@ -158,13 +176,23 @@ def _override_needs(needs: application_pb2.Needs, by: application_pb2.Needs) -> 
     needs.ClearField("cleared")
 
 
-def arguments(version: application_pb2.Version, given: Struct) -> Arguments:
-    """Convert a session's arguments according to the version's declarations.
+def opened_secrets(resolved: Resolved, box: Box) -> dict[str, str]:
+    """Return the secrets of a profile. Raises Internal where they cannot be opened."""
+    if not resolved.secrets:
+        return {}
+    return overrides.secrets_of(box.open(resolved.secrets, f"{PROFILE_SECRETS}{resolved.profile}".encode()))
+
+
+def arguments(resolved: Resolved, given: Struct, profile_secrets: Mapping[str, str]) -> Arguments:
+    """Convert a session's arguments according to the version's declarations; what it leaves out, the profile gives.
 
     Raises InvalidArgument where an argument is not as declared.
     """
-    raw = struct_dict(given)
+    version, raw = resolved.version, struct_dict(given)
+    declared = {argument.name for argument in version.arguments}
+    raw = {name: value for name, value in profile_secrets.items() if name in declared} | raw
     values, secrets = convert_arguments(version, raw)
+    secrets.update((name, value) for name, value in profile_secrets.items() if name not in declared)
     uri = resolve_stage(version, str(values.get(STAGE, "")))
     shown: dict[str, Any] = {STAGE: "", NUCLEUS: [], **values}
     shown.update((name, _redacted(name, secret)) for name, secret in secrets.items())
@@ -172,7 +200,7 @@ def arguments(version: application_pb2.Version, given: Struct) -> Arguments:
         # It may be a presigned URL, which is as good as a password.
         secrets[STAGE], uri = uri, plain
         shown[STAGE] = plain
-    return Arguments(shown, secrets, uri)
+    return Arguments(shown, secrets, uri, resolved.environment or b"")
 
 
 def _redacted(name: str, secret: Any) -> Any:
@@ -202,7 +230,8 @@ def _plain(value: Any) -> Any:
             return None
 
 
-def _profile(tx: Transaction, name: str, version: application_pb2.Version) -> profile_pb2.Profile:
+def _profile(tx: Transaction, name: str, version: application_pb2.Version) -> tuple[profile_pb2.Profile, bytes | None]:
+    """Return a profile and its secrets, sealed."""
     row = applications.profile(tx, name)
     if row is None:
         known = ", ".join(found.profile for found in applications.profile_page(tx, "", 10).rows) or "none is registered"
@@ -218,7 +247,7 @@ def _profile(tx: Transaction, name: str, version: application_pb2.Version) -> pr
             reason=errors.Reason.PROFILE_DOES_NOT_MATCH,
             metadata={"field": "profile", "profile": name},
         )
-    return profile
+    return profile, row.secrets
 
 
 def matches(profile: profile_pb2.Profile, application: str, version: str = "") -> bool:
