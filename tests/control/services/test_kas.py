@@ -1,5 +1,6 @@
-"""Kit App Streaming as its clients use it: `kas.streams`, `kas.apps` and `kas.paths`, with `gateway`'s detail errors.
+"""Kit App Streaming as its clients use it: `kas.streams`, `kas.apps`, `kas.wording` and `kas.paths`.
 
+With `gateway`'s errors that are a detail and nothing else.
 The vectors 1 to 9 of the dialect; those of signalling are the front door's.
 """
 
@@ -69,10 +70,21 @@ async def test_a_stream_is_created_without_credentials_from_another_origin(kas: 
     [
         (b'{"id": "fake"}', 422, "profile: is required"),
         (b'{"profile": "default"}', 422, "id: is required"),
-        (b'{"id": "none", "profile": "default"}', 404, "no application 'none'"),
-        (b'{"id": "fake", "profile": "default", "version": "9"}', 404, "no version or release '9'"),
-        (b'{"id": "fake", "profile": "none"}', 404, "no profile 'none'"),
-        (b'{"id": "fake", "profile": "default", "arguments": {"x": 1}}', 422, "declares no such argument"),
+        (b'{"id": "none", "profile": "default"}', 404, "id: there is no application 'none'"),
+        (b'{"id": "fake", "profile": "default", "version": "9"}', 404, "version: fake has no version or release '9'"),
+        (b'{"id": "fake", "profile": "none"}', 404, "profile: there is no profile 'none'"),
+        (b'{"id": "fake", "profile": "default", "arguments": {"x": 1}}', 422, "arguments.x: "),
+        (b'{"id": "fake", "profile": "default", "arguments": {"usd_stage_uri": 5}}', 422, "arguments.usd_stage_uri: 5"),
+        (b'{"id": "fake", "profile": "default", "arguments": []}', 422, "arguments must be an object"),
+        (b'{"id": "fake", "profile": "default", "id": "kit"}', 422, "given twice"),
+        (b'{"id": "\xc3\xa4", "profile": "default"}', 404, "id: there is no application"),
+        (b'{"id": "\xff", "profile": "default"}', 422, "not UTF-8"),
+        (b'{"id": "a\\u0000", "profile": "default"}', 422, "id: "),
+        (b'{"id": "\\ud800", "profile": "default"}', 422, "surrogate"),
+        (b'{"id": "' + b"x" * 100_000 + b'", "profile": "default"}', 422, "id: has 100000 characters"),
+        (b"[" * 100_000, 422, "levels"),
+        (b"null", 422, "must be an object"),
+        (b"", 422, "id: is required"),
         (b"{", 422, ""),
         (b"[]", 422, ""),
         (b'{"id": 7}', 422, ""),
@@ -84,6 +96,31 @@ async def test_no_error_is_a_400(kas: Control, body: bytes, status: int, says: s
         kas, "POST", "/streaming/stream", content=body, headers={"content-type": "application/json"}
     )
     assert (answer.status_code, says in detail(answer)) == (status, True), answer.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/streaming/stream?limit=1&limit=2", 422),
+        ("GET", "/streaming/stream?limit=x", 422),
+        ("GET", "/streaming/stream?offset=-1", 422),
+        ("GET", "/streaming/stream?limit=%ff", 422),
+        ("GET", "/streaming/stream/%00", 422),
+        ("GET", f"/streaming/stream/{'x' * 5000}", 422),
+        ("GET", "/streaming/stream/%F0%9F%98%80", 404),
+        ("GET", "/streaming/stream/a%2Fb", 404),
+        ("DELETE", "/streaming/stream/..%5c", 404),
+        ("DELETE", "/streaming/stream", 422),
+        ("PUT", "/streaming/stream", 405),
+        ("GET", "/cfg/apps/%F0%9F%98%80/versions", 404),
+        ("GET", f"/cfg/apps/{'x' * 100}", 422),
+        ("GET", "/applications/cfg/apps/", 404),
+    ],
+)
+async def test_odd_requests_have_a_detail(kas: Control, method: str, path: str, status: int) -> None:
+    """Whatever is asked, the answer is JSON that clients read, never a 400 and no failure of ours."""
+    answer = await anonymous(kas, method, path)
+    assert (answer.status_code, bool(detail(answer))) == (status, True), answer.text
 
 
 async def test_a_stream_is_ready_once_it_has_one_host_with_both_ways(kas: Control) -> None:
@@ -136,7 +173,8 @@ async def test_what_is_not_there_or_has_ended_is_not_found(kas: Control) -> None
     gone = await anonymous(kas, "GET", f"/streaming/stream/{made[0]}")
 
     assert unknown.status_code == gone.status_code == 404
-    assert "no session" in detail(unknown)
+    assert detail(unknown).startswith("id: there is no session")
+    assert "GET /streaming/stream" in detail(unknown)
     assert "USER_TERMINATED" in detail(gone)
     assert [(answer.status_code, answer.content) for answer in ends] == [(204, b"")] * 3
     assert (await anonymous(kas, "GET", "/streaming/stream")).json()["items"] == []
@@ -147,9 +185,16 @@ async def test_what_is_not_there_or_has_ended_is_not_found(kas: Control) -> None
     [
         ("/streaming/stream", "POST"),
         ("/streaming/stream", "DELETE"),
+        ("/streaming/stream", "GET"),
         ("/streaming/stream/x", "GET"),
+        ("/streaming/stream/x", "DELETE"),
+        ("/ovas/streaming/stream", "POST"),
         ("/cfg/apps", "GET"),
+        ("/cfg/apps/fake", "GET"),
         ("/applications/cfg/apps/fake/versions", "GET"),
+        ("/cfg/apps/fake/versions/1.0.0/profiles", "GET"),
+        ("/sign_in", "HEAD"),
+        ("/stream/01890000-0000-7000-8000-000000000000/sign_in", "DELETE"),
     ],
 )
 async def test_a_preflight_needs_no_credentials(kas: Control, path: str, method: str) -> None:
@@ -201,7 +246,9 @@ async def test_profiles_are_those_of_the_version(kas: Control) -> None:
         return [each["id"] for each in (await anonymous(kas, "GET", f"/cfg/apps/{path}/profiles")).json()["items"]]
 
     assert await names("fake/versions/1.0.0") == ["default", "large"]
+    assert await names("fake/versions/latest") == await names("fake/versions/default") == ["default", "large"]
     assert await names("*/versions/*") == ["default", "large", "other"]
+    assert (await anonymous(kas, "GET", "/cfg/apps/fake/versions/none/profiles")).status_code == 404
     named = await anonymous(kas, "POST", "/streaming/stream", json=CREATE | {"profile": "large"})
     assert named.status_code == 202
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 from google.protobuf.empty_pb2 import Empty
 
 from footlights import errors
-from footlights.control.services.kas.streams import DEFAULT
+from footlights.control.services.kas.streams import DEFAULT, LATEST
+from footlights.control.services.kas.wording import in_its_words
 from footlights.control.services.sessions import resolve
 from footlights.kas.v1 import kit_app_streaming_pb2 as kas_pb2
 from footlights.v1 import application_pb2, profile_pb2
@@ -32,6 +33,7 @@ class AppConfigService:
     def __init__(self, applications: ApplicationService, profiles: ProfileService) -> None:
         self._applications, self._profiles = applications, profiles
 
+    @in_its_words
     async def list_apps(self, request: kas_pb2.ListAppsRequest, call: Call) -> kas_pb2.ListAppsResponse:
         """Return all applications."""
         found = await _all(
@@ -41,11 +43,13 @@ class AppConfigService:
         )
         return kas_pb2.ListAppsResponse(items=map(_app, found), count=len(found), limit=len(found))
 
+    @in_its_words
     async def get_app(self, request: kas_pb2.GetAppRequest, call: Call) -> kas_pb2.App:
         """Return one application."""
         wanted = application_pb2.GetApplicationRequest(application=request.id)
         return _app(await self._applications.get_application(wanted, call))
 
+    @in_its_words
     async def list_app_versions(
         self, request: kas_pb2.ListAppVersionsRequest, call: Call
     ) -> kas_pb2.ListAppVersionsResponse:
@@ -57,12 +61,14 @@ class AppConfigService:
         )
         return kas_pb2.ListAppVersionsResponse(items=map(_version, found), count=len(found), limit=len(found))
 
+    @in_its_words
     async def list_app_profiles(
         self, request: kas_pb2.ListAppProfilesRequest, call: Call
     ) -> kas_pb2.ListAppProfilesResponse:
         """Return the profiles that may be used with a version; ``default`` where there is none of this name."""
         application, version = (("" if each == _ANY else each) for each in (request.id, request.version))
         if application and version:
+            version = await self._meant(application, version, call)
             wanted = application_pb2.GetVersionRequest(application=application, version=version)
             await self._applications.get_version(wanted, call)
         elif application:
@@ -83,6 +89,15 @@ class AppConfigService:
             items.insert(0, kas_pb2.AppProfile(id=DEFAULT, name=DEFAULT, description=text))
         return kas_pb2.ListAppProfilesResponse(items=items, count=len(items), limit=len(items))
 
+    async def _meant(self, application: str, named: str, call: Call) -> str:
+        """Return the version that is meant by a version's or release's name, or by ``latest``, as streams take them."""
+        asked = application_pb2.GetApplicationRequest(application=application)
+        releases = (await self._applications.get_application(asked, call)).releases
+        if named == LATEST and DEFAULT not in releases:
+            newest = application_pb2.ListVersionsRequest(application=application, limit=1)
+            return next((each.version for each in (await self._applications.list_versions(newest, call)).items), named)
+        return releases.get(DEFAULT if named == LATEST else named, named)
+
 
 class AppEditService:
     """Edits applications for clients of Kit App Streaming."""
@@ -90,6 +105,7 @@ class AppEditService:
     def __init__(self, applications: ApplicationService) -> None:
         self._applications = applications
 
+    @in_its_words
     async def create_app(self, request: kas_pb2.CreateAppRequest, call: Call) -> kas_pb2.CreateAppResponse:
         """Create an application."""
         try:
@@ -103,11 +119,13 @@ class AppEditService:
             f"id: the application {request.id!r} exists. Change it with PUT /cfg/apps/{request.id}."
         )
 
+    @in_its_words
     async def update_app(self, request: kas_pb2.UpdateAppRequest, call: Call) -> kas_pb2.App:
         """Change how an application is described."""
         await self._applications.get_application(application_pb2.GetApplicationRequest(application=request.id), call)
         return _app(await self._describe(request, call))
 
+    @in_its_words
     async def delete_app(self, request: kas_pb2.DeleteAppRequest, call: Call) -> Empty:
         """Delete an application with its versions."""
         await self._applications.delete_application(
@@ -115,6 +133,7 @@ class AppEditService:
         )
         return Empty()
 
+    @in_its_words
     async def create_app_version(
         self, request: kas_pb2.CreateAppVersionRequest, call: Call
     ) -> kas_pb2.CreateAppVersionResponse:
@@ -135,6 +154,7 @@ class AppEditService:
         await self._applications.create_version(added, call)
         return kas_pb2.CreateAppVersionResponse(version=request.version)
 
+    @in_its_words
     async def delete_app_version(self, request: kas_pb2.DeleteAppVersionRequest, call: Call) -> Empty:
         """Delete a version."""
         gone = application_pb2.DeleteVersionRequest(application=request.id, version=request.version)

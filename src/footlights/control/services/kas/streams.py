@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Final
 from google.protobuf.empty_pb2 import Empty
 
 from footlights import errors
+from footlights.control.services.kas.wording import in_its_words
 from footlights.kas.v1 import kit_app_streaming_pb2 as kas_pb2
+from footlights.lifecycle import SessionState, known
 from footlights.protocol import enums
 from footlights.store import Transaction
 from footlights.store import applications as rows
@@ -20,9 +22,9 @@ if TYPE_CHECKING:
 
 DEFAULT: Final = "default"
 """The release that is meant where no version is named, and the profile that is implied."""
-_LATEST: Final = ("", "latest")
-_READY: Final = (session_pb2.Session.READY, session_pb2.Session.ACTIVE)
-_LIVE: Final = (session_pb2.Session.PENDING, session_pb2.Session.STARTING, *_READY)
+LATEST: Final = "latest"
+"""What clients call the version that is meant where none is named."""
+_LIVE: Final = [enums.number_of(session_pb2.Session.State, each) for each in SessionState if not each.is_over]
 
 
 class StreamSessionService:
@@ -31,6 +33,7 @@ class StreamSessionService:
     def __init__(self, store: Store, sessions: StreamingService) -> None:
         self._store, self._sessions = store, sessions
 
+    @in_its_words
     async def list_streams(self, request: kas_pb2.ListStreamsRequest, call: Call) -> kas_pb2.ListStreamsResponse:
         """Return one page of those that have not ended."""
         asked = session_pb2.ListSessionsRequest(
@@ -41,6 +44,7 @@ class StreamSessionService:
             items=map(_stream, found.items), count=found.count, limit=found.limit, offset=found.offset
         )
 
+    @in_its_words
     async def create_stream(self, request: kas_pb2.CreateStreamRequest, call: Call) -> kas_pb2.Stream:
         """Create a session."""
         version, profile = await self._store.read(lambda tx: _chosen(tx, request))
@@ -52,15 +56,18 @@ class StreamSessionService:
         )
         return _stream(await self._sessions.create_session(asked, call))
 
+    @in_its_words
     async def delete_stream(self, request: kas_pb2.DeleteStreamRequest, call: Call) -> Empty:
         """End a session."""
         await self._sessions.terminate_session(session_pb2.TerminateSessionRequest(session_id=request.id), call)
         return Empty()
 
+    @in_its_words
     async def get_stream(self, request: kas_pb2.GetStreamRequest, call: Call) -> kas_pb2.Stream:
         """Return one session that has not ended."""
         found = await self._sessions.get_session(session_pb2.GetSessionRequest(session_id=request.id), call)
-        if found.state not in _LIVE:
+        state = _state(found)
+        if state is not None and state.is_over:
             ended = enums.name_of(session_pb2.Session.EndReason, found.end_reason) if found.end_reason else "is ending"
             raise errors.NotFound(
                 f"The stream has ended: {ended}. {found.status_message}".strip(),
@@ -73,19 +80,27 @@ class StreamSessionService:
 def _chosen(tx: Transaction, request: kas_pb2.CreateStreamRequest) -> tuple[str, str]:
     """Return the version and the profile that are meant."""
     version, profile = request.version, request.profile
-    if version in _LATEST:
+    if version in ("", LATEST):
         version = DEFAULT if rows.release(tx, request.id, DEFAULT) else rows.newest_version(tx, request.id)
     if profile == DEFAULT and rows.profile(tx, profile) is None:
         profile = ""
     return version, profile
 
 
+def _state(session: session_pb2.Session) -> SessionState | None:
+    """Return a session's state; None for one that only a later release knows, of which nothing is assumed."""
+    return known(SessionState, enums.name_of(session_pb2.Session.State, session.state))
+
+
 def _stream(session: session_pb2.Session) -> kas_pb2.Stream:
-    condition = enums.name_of(session_pb2.Session.State, session.state).lower()
-    message, ready = session.status_message, session.state in _READY
+    state = _state(session)
+    condition = "starting" if state is None else state.lower()
+    message, ready = session.status_message, state is not None and state.has_picture
     stream = kas_pb2.Stream(id=session.session_id)
     if ready and len(session.routes) > 1:
         ready, condition, message = False, "unreachable", session.routes_message
+    elif ready and not session.routes:
+        ready, condition = False, "starting"
     elif ready:
         condition, message = "ready", session.routes_message or message or "Session is active"
         for host, ways in session.routes.items():
@@ -96,7 +111,6 @@ def _stream(session: session_pb2.Session) -> kas_pb2.Stream:
                     source_port=way.source_port,
                     destination_port=way.destination_port,
                 )
-        ready = bool(stream.routes)
     message = " ".join(each for each in (message, session.stage_message) if each)
     stream.status.MergeFrom(kas_pb2.Stream.Status(condition=condition, message=message, status=ready))
     return stream
