@@ -212,6 +212,13 @@ async def test_a_page_that_is_loaded_again_waits_for_the_one_before(application:
             await socket.send("hello")
             assert await socket.recv() == "hello"
         await leaving
+        bearer = {"authorization": f"Bearer {grant}", "content-type": "application/sdp"}
+        door.targets[OTHER], door.resolved = door.target(is_full=True, max_viewers=1), 0
+        leaving = asyncio.create_task(leave())
+        async with httpx2.AsyncClient(base_url=f"http://{door.host}", timeout=10) as client:
+            answer = await client.post(f"/stream/{OTHER}/whep", content="v=0", headers=bearer)
+        await leaving
+        assert answer.status_code == 201
 
 
 async def test_a_player_that_comes_back_is_the_viewer_that_it_was(door: Door, application: Application) -> None:

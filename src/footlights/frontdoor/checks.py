@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from footlights.errors import (
     Error,
@@ -25,13 +26,16 @@ from footlights.ids import is_uuid
 from footlights.lifecycle import SessionState, known
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from datetime import datetime
 
     from footlights.frontdoor.credentials import Credentials
     from footlights.frontdoor.interfaces import GrantVerifier, OpenSessions, Resolve, Target, ViewerGrant
 
+ResultT = TypeVar("ResultT")
+
 _RETRY_AFTER_S: Final = 2.0
+_ROOM_EVERY_S: Final = 0.5
 _MOST_NAMED: Final = 2
 """Sessions in a message."""
 
@@ -206,6 +210,26 @@ def require_room(target: Target) -> None:
     """
     if target.is_full:
         raise too_many_viewers(target.max_viewers)
+
+
+async def once_there_is_room(proceed: Callable[[], Awaitable[ResultT]], timeout_s: float) -> ResultT:
+    """Have a viewer go on once the application has room for one more.
+
+    Whoever has just left is counted for a moment, here and by the application itself: a page that is loaded again, and
+    a player that comes back, must not be told that somebody else is there.
+
+    Raises:
+        FrontDoorError: what ``proceed`` raises; 429 ``VIEWER_LIMIT`` where there was no room for ``timeout_s`` seconds.
+    """
+    now = asyncio.get_running_loop().time
+    deadline = now() + timeout_s
+    while True:
+        try:
+            return await proceed()
+        except FrontDoorError as problem:
+            if problem.error.reason != Reason.VIEWER_LIMIT or now() >= deadline:
+                raise
+        await asyncio.sleep(_ROOM_EVERY_S)
 
 
 def too_many_viewers(most: int) -> FrontDoorError:

@@ -7,7 +7,7 @@ import contextlib
 import secrets
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from websockets.asyncio.client import ClientConnection, connect
@@ -19,6 +19,7 @@ from footlights.frontdoor.answers import FrontDoorError
 from footlights.frontdoor.checks import (
     ViewerChecks,
     not_offered,
+    once_there_is_room,
     removed,
     require_open,
     require_room,
@@ -29,7 +30,7 @@ from footlights.frontdoor.places import Places
 from footlights.frontdoor.whep_proxy import SOCKET, end_resources, no_harm
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Iterator
 
     from starlette.types import Message, Receive, Scope, Send
 
@@ -42,10 +43,7 @@ _TAKEN: Final = 3005
 """Another viewer is connected: the code that NVIDIA's portal has for it."""
 _BUSY: Final = (409, 429, 503)
 """How an application that takes so many viewers refuses one more."""
-_ROOM_EVERY_S: Final = 0.5
 _MOST_REASON_BYTES: Final = 123
-
-ResultT = TypeVar("ResultT")
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -88,7 +86,7 @@ class WebSocketProxy:
             await self._replace(grant.viewer_id, credentials.peer_id)
             try:
                 connecting = partial(self._connect, scope, session_id, credentials, grant)
-                target, upstream = await self._once_there_is_room(connecting)
+                target, upstream = await once_there_is_room(connecting, self._limits.room_timeout_s)
             except FrontDoorError as problem:
                 if problem.error.reason != Reason.VIEWER_LIMIT:
                     raise
@@ -125,7 +123,7 @@ class WebSocketProxy:
             async def look() -> None:
                 require_room(await self._find(session_id, credentials, grant))
 
-            await self._once_there_is_room(look)
+            await once_there_is_room(look, self._limits.room_timeout_s)
 
     async def hang_up(self, session_id: str, credentials: Credentials) -> None:
         """End what a player ends when its user leaves: its own sockets; by the id of an open session, the session.
@@ -167,26 +165,6 @@ class WebSocketProxy:
     def _end(self, viewer_id: str) -> None:
         for socket in self._open_viewers.get(viewer_id, ()):
             socket.end.set()
-
-    async def _once_there_is_room(self, proceed: Callable[[], Awaitable[ResultT]]) -> ResultT:
-        """Have a viewer go on once the application has room for one more.
-
-        Whoever has just left is counted for a moment, here and by the application itself: a page that is loaded again,
-        and a player that comes back, must not be told that somebody else is there.
-
-        Raises:
-            FrontDoorError: what ``proceed`` raises; 429 ``VIEWER_LIMIT`` where there was no room for as long as is
-                waited.
-        """
-        now = asyncio.get_running_loop().time
-        deadline = now() + self._limits.room_timeout_s
-        while True:
-            try:
-                return await proceed()
-            except FrontDoorError as problem:
-                if problem.error.reason != Reason.VIEWER_LIMIT or now() >= deadline:
-                    raise
-            await asyncio.sleep(_ROOM_EVERY_S)
 
     async def _connect(
         self, scope: Scope, session_id: str, credentials: Credentials, grant: ViewerGrant

@@ -12,7 +12,14 @@ import structlog
 
 from footlights.errors import Error, InvalidArgument, NotFound, Reason
 from footlights.frontdoor.answers import Answer, FrontDoorError
-from footlights.frontdoor.checks import ViewerChecks, not_offered, removed, require_open, require_room
+from footlights.frontdoor.checks import (
+    ViewerChecks,
+    not_offered,
+    once_there_is_room,
+    removed,
+    require_open,
+    require_room,
+)
 from footlights.frontdoor.node_client import NodeReply, exchange, invalid_answer
 from footlights.frontdoor.places import Places
 from footlights.frontdoor.whep_resources import target_of
@@ -64,12 +71,17 @@ class WhepProxy:
         """
         grant = self._checks.admit(credentials.grant, session_id, also_expired=True)
         with self._places.hold(grant):
-            target = await self._checks.find(session_id, grant)
-            self._checks.require_entrance(credentials.grant, session_id, target)
-            require_open(target, session_id)
-            if not target.whep_path:
-                raise not_offered(session_id, "WHEP")
-            require_room(target)
+
+            async def find() -> Target:
+                target = await self._checks.find(session_id, grant)
+                self._checks.require_entrance(credentials.grant, session_id, target)
+                require_open(target, session_id)
+                if not target.whep_path:
+                    raise not_offered(session_id, "WHEP")
+                require_room(target)
+                return target
+
+            target = await once_there_is_room(find, self._limits.room_timeout_s)
             body = await _read_body(receive, self._limits)
             path = target.whep_path + (f"?{credentials.query.decode('latin-1')}" if credentials.query else "")
             async with self._offers.setdefault(grant.viewer_id, asyncio.Semaphore(_OFFERS_AT_ONCE)):
