@@ -16,9 +16,16 @@ demo: ## Run everything on this machine and print how to use it; Ctrl-C ends it
 	@scripts/setup demo
 	@exec $(VENV)/footlights up --data-dir build/demo
 
+# Files are handed out in the order of tests/conftest.py, the longest first.
+PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 .PHONY: test
-test: dev ## Run all tests, on up to four cores (PYTEST="-k name" for some)
-	@$(VENV)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(PYTEST)
+test: dev ## Run the tests, on up to four cores (PYTEST="-k name" for some)
+	@$(VENV)/python -m pytest $(PARALLEL) -m "not slow and not real and not faults" $(PYTEST)
+
+.PHONY: test-slow
+test-slow: dev ## Run the tests that take long, on up to four cores
+	@$(VENV)/python -m pytest $(PARALLEL) -m "slow and not real" $(PYTEST)
 
 .PHONY: test-real
 test-real: ## Run the tests on real podman, Docker and a booted systemd; needs root, installs these on Debian

@@ -47,6 +47,10 @@ LASTING_PROCESSES: Final = {
 }
 """Parts of command lines of children that may outlive a test, with the reason."""
 
+LONGEST: Final = ("system", "cli", "console", "browser", "skew", "simulate", "gateway", "certify", "control")
+"""Folders whose files take the longest. Several workers are handed the files in this order, so that none is left with a
+long one while the others have nothing to do."""
+
 _baseline: pytest.StashKey[set[object]] = pytest.StashKey()
 _of_wider_fixtures: set[object] = set()
 
@@ -70,6 +74,16 @@ def _logs_as_they_were() -> Iterator[None]:
     ours = structlog.stdlib.ProcessorFormatter
     root.handlers[:] = [each for each in root.handlers if not isinstance(each.formatter, ours)]
     root.setLevel(level)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    tests = config.rootpath / "tests"
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(tests).parts[0] if item.path.is_relative_to(tests) else ""
+        return LONGEST.index(folder) if folder in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
 from playwright.async_api import Page, expect
 
 from tests.control.harness import control
 from tests.gateway.served import served
+
+pytestmark = pytest.mark.slow
 
 LOADED_MS = 30_000
 """The page renders the whole document before it shows anything, which takes seconds on a machine with other work."""

@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 from playwright.async_api import Page
 
 from tests.browser.video import look
 from tests.system.stack import Stack, until
+
+pytestmark = pytest.mark.slow
 
 VENDOR = Path(__file__).parent / "vendor"
 

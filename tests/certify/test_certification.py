@@ -153,7 +153,7 @@ def test_one_that_daemonises_is_told(recipe: Any) -> None:
 
 def test_one_that_does_not_become_ready_fails_with_what_was_seen(recipe: Any) -> None:
     """Nothing listens where viewers would be sent: that is no ready application, whatever it answers."""
-    result = tried(recipe("no_signal", limits={"start_timeout": "2s"}), "-o", "json")
+    result = tried(recipe("no_signal", limits={"start_timeout": "6s"}), "-o", "json")
 
     last = json.loads(result.stdout)[-1]
     assert result.exit_code == 1

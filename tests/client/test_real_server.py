@@ -18,7 +18,7 @@ from footlights.errors import Conflict, NotFound
 from tests.client.standin import Frame
 from tests.system.stack import Stack
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.system, pytest.mark.timeout(180)]
 
 S = session_pb2.Session
 

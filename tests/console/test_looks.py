@@ -9,7 +9,7 @@ from tests.console.conftest import Server
 from tests.console.look import furnish
 from tests.console.test_page import start
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 CONTRASTS = """() => {
   const probe = document.createElement('canvas').getContext('2d', { willReadFrequently: true });

@@ -191,7 +191,7 @@ class Agent:
         """Return what is said next; raise the error with which the link ended."""
         if self._passed:
             return self._passed.popleft()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             message = await self.told.get()
         if isinstance(message, errors.Error):
             raise message
@@ -401,7 +401,7 @@ class Control:
 
     async def unlinked(self, node: str = "node-a") -> None:
         """Wait until the end of a node's link is recorded."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 row = await self.store.read(lambda tx: node_rows.get(tx, node))
                 if row is not None and not row.connected:

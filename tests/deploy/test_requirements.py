@@ -13,6 +13,8 @@ import pytest
 
 from tests.deploy import DEPLOY
 
+pytestmark = pytest.mark.slow
+
 ROOT = DEPLOY.parent
 EXTRAS = {"control-plane": ["postgres"], "agent": ["viewer", "container", "systemd"], "viewer": ["viewer"], "build": []}
 """File of requirements -> the extras that it covers; that of the build covers the build's own instead."""

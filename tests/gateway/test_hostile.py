@@ -18,6 +18,8 @@ from tests.conformance.echo import Echo, service
 from tests.conformance.recording import cases
 from tests.gateway.handlers import LocalHandlers
 
+pytestmark = pytest.mark.slow
+
 QUIET = ("/v1/slow", "/v1/fail", ":watch", ":chat")
 """Paths whose answers are meant to fail or to last."""
 TARGETS = sorted({case.target for case in cases() if not any(part in case.target for part in QUIET)})

@@ -21,6 +21,8 @@ from footlights.control.assembly import API_VERSION, openapi_document
 from tests.control.harness import Control, control
 from tests.gateway.served import served
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = 4
 SECONDS = 240

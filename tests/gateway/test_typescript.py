@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parents[2] / "build" / "typescript"
 """Where the packages stay for the next run."""
 SECONDS = 90
 
-pytestmark = pytest.mark.timeout(4 * SECONDS)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(4 * SECONDS)]
 
 
 def run(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -18,6 +18,8 @@ from footlights.scheduler import Index, NodeView, SlotChoice, Wish, verdicts
 from tests.scheduler import exhaustive, generated
 from tests.scheduler.fleets import GIB, device, fleets, node, nodes, queues, wish, wishes
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("node-0", "node-1", "node-2", "node-3", "node-4")
 
 

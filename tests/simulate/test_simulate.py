@@ -18,7 +18,7 @@ import pytest
 
 from tests.system.stack import Process, Stack, until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.system, pytest.mark.timeout(180)]
 
 PROFILE = """
 gpus:

@@ -20,7 +20,7 @@ from footlights.client import Client, ServerTooOld
 from tests.system.stack import Stack
 from tests.system.test_upgrade import take
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 S = session_pb2.Session
 PROGRAM = Path(__file__).with_name("sdk_program.py")

@@ -42,6 +42,7 @@ def read(tx: Transaction) -> None:
 """
 
 
+@pytest.mark.slow
 def test_mypy_refuses_what_a_row_cannot_do(tmp_path: Path) -> None:
     """A row is a frozen record and no model: what would crash is refused, and nothing else."""
     snippet = tmp_path / "snippet.py"
@@ -152,6 +153,7 @@ async def test_the_launches_of_a_damaged_session_keep_no_others_from_being_read(
         await store.write(lambda tx: end(tx, read(tx, ids[1]), EndReason.USER_TERMINATED, "", now=NOW))
 
 
+@pytest.mark.slow
 async def test_readers_of_changes_go_on_past_many_rows_that_cannot_be_decoded(store: Store) -> None:
     """However many there are in a row: what comes after them is met."""
     bad = await store.write(create)

@@ -21,7 +21,7 @@ AUTO_ACCEPT = "FOOTLIGHTS_AUTO_ACCEPT"
 """Whether a server accepts nodes by itself: here it does, where a test does not set it."""
 
 
-async def until(condition: Callable[[], Awaitable[Any]], *, timeout_s: float = 20.0, what: str = "") -> Any:
+async def until(condition: Callable[[], Awaitable[Any]], *, timeout_s: float = 60.0, what: str = "") -> Any:
     """Return the first true answer of ``condition``; fail loudly after ``timeout_s`` seconds."""
     deadline = time.monotonic() + timeout_s
     while True:

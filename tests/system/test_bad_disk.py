@@ -9,6 +9,8 @@ import pytest
 from tests.faults.tracing import DISK_CALLS, JOURNAL_CALLS, CannotTrace, failing
 from tests.system.stack import JSON, Stack, until
 
+pytestmark = pytest.mark.slow
+
 REASON = "STORE_UNAVAILABLE"
 
 

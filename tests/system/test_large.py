@@ -13,7 +13,7 @@ from footlights.protocol.bounds import MAX_MESSAGE_BYTES
 from tests.system.stack import Stack, until
 from tests.system.test_upgrade import take
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 LAUNCHES = 64
 SECRETS = {f"secret_{number}": "s" * 65_536 for number in range(5)}

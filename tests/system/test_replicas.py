@@ -27,7 +27,12 @@ from tests.store.databases import Postgres, postgres
 from tests.system.replicas import ReplicaSet
 from tests.system.stack import JSON, Process, until
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300), pytest.mark.shared_processes]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(300),
+    pytest.mark.shared_processes,
+]
 
 NODES = ("node-b", "node-d", "node-a")
 """By their names each has another of three servers as its first."""

@@ -24,7 +24,7 @@ from tests.system.stack import JSON, Process, Stack, until
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 CLIENTS = 8
 BODY = {"application": "fake"}

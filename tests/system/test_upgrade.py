@@ -14,7 +14,7 @@ from tests.store.databases import postgres
 from tests.system.replicas import ReplicaSet
 from tests.system.stack import JSON, until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = ("--heartbeat-interval", "1s")

@@ -13,6 +13,8 @@ from footlights.store import Store, Transaction, open_store
 from footlights.store.sessions import session_rows
 from tests.store.rows import create
 
+pytestmark = pytest.mark.slow
+
 Fresh = tuple[Path, str]
 
 _CHILD = """

@@ -24,6 +24,8 @@ from tests.store import lists
 from tests.store.databases import clean
 from tests.store.rows import NOW, S, values
 
+pytestmark = pytest.mark.slow
+
 NAMES = st.sampled_from(["ann", "Ann", "bob", "a%", "a_b", "", "Zoë", "an"])
 LABELS = st.dictionaries(st.sampled_from(["team", "app/name"]), NAMES, max_size=2)
 TIMES = st.integers(-3, 3).map(lambda second: NOW + second * S)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+import pytest
 from sqlalchemy import delete, select, update
 
 from footlights.lifecycle import EndReason
@@ -20,6 +21,8 @@ from footlights.store.sessions.listing import Filter, Order
 from tests.store import lists
 from tests.store.lists import Page
 from tests.store.rows import NOW, S, add_version, create, creation_of, end, read, values
+
+pytestmark = pytest.mark.slow
 
 STATES = ("PENDING", "READY", "FAILED", "TERMINATED")
 HISTORY = 1800
