@@ -268,7 +268,7 @@ def _messages(tx: Transaction, found: Sequence[NodeRow], known: guard.Guard, *, 
             kept[name, uuid] += views.share(needs).memory_bytes
     for message in messages:
         for shown in message.devices:
-            shown.memory_reserved_bytes = kept[message.node, shown.uuid]
+            shown.MergeFrom(node_pb2.Device(memory_reserved_bytes=kept[message.node, shown.uuid]))
     _show_shared(tx, messages, now)
     proven = identities.some(tx, names)
     for message in messages:
