@@ -40,6 +40,13 @@ class RealEngine:
     kept_in: tuple[Path, ...]
     """Where it keeps what containers write."""
     sockets: tuple[str, ...] = ()
+    client: tuple[str, ...] = ()
+    """What begins a command of its own."""
+
+    def load(self, image: str, content: bytes, *changes: str) -> None:
+        """Make an image of a root's archive, with instructions of a Dockerfile."""
+        options = [option for change in changes for option in ("--change", change)]
+        subprocess.run([*self.client, "import", *options, "-", image], input=content, check=True, capture_output=True)
 
 
 @contextlib.contextmanager
@@ -119,7 +126,8 @@ def _docker(directory: Path) -> Iterator[RealEngine]:
                 pytest.skip(f"dockerd does not run here: {log.read_text()[-2000:]}")
             time.sleep(0.2)
         subprocess.run([*client, "import", "-", IMAGE], input=image_tar(), check=True, capture_output=True)
-        yield RealEngine(DockerEngine(socket), (data / "containers", data / "volumes"), (str(socket),))
+        kept = (data / "containers", data / "volumes")
+        yield RealEngine(DockerEngine(socket), kept, (str(socket),), tuple(client))
         left = subprocess.run([*client, "ps", "--all", "--quiet"], capture_output=True, text=True).stdout.split()
         for container in left:
             subprocess.run([*client, "rm", "--force", container], capture_output=True)
@@ -154,7 +162,7 @@ def _podman(directory: Path) -> Iterator[RealEngine]:
         if done.returncode != 0:
             pytest.skip(f"podman does not run here: {done.stderr.decode()[-2000:]}")
         places = (directory / "root" / "overlay-containers", directory / "root" / "volumes")
-        yield RealEngine(PodmanEngine(program=str(program)), places)
+        yield RealEngine(PodmanEngine(program=str(program)), places, client=(str(program),))
     finally:
         subprocess.run([program, "rm", "--all", "--force", "--time", "0"], capture_output=True)
         holder.kill()
@@ -162,13 +170,15 @@ def _podman(directory: Path) -> Iterator[RealEngine]:
         holder.stdout.close()
 
 
-def image_tar() -> bytes:
-    """Make the root of an image from this machine's own Python, shell and libraries."""
+def image_tar(**programs_of_its_own: bytes) -> bytes:
+    """Make the root of an image from this machine's own Python, shell and libraries, and of programs by their paths."""
     programs = [PYTHON.resolve(), *(Path(path) for path in ("/bin/sh", "/bin/sleep", "/bin/cat"))]
     library = Path(f"/usr/lib/{programs[0].name}")
     modules = [path for path in library.rglob("*") if path.is_file() and "test" not in path.parts]
     shared = [path for path in modules if path.suffix == ".so"]
-    files = {*programs, *modules, *(Path(line) for each in (*programs, *shared) for line in _libraries(each))}
+    # Loaded by threads that end with their process, by no name that ldd sees.
+    late = Path("/usr/lib").glob("*-linux-gnu/libgcc_s.so.1")
+    files = {*programs, *modules, *late, *(Path(line) for each in (*programs, *shared) for line in _libraries(each))}
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w", dereference=True) as tar:
         for link in ("bin", "lib", "lib64"):
@@ -181,6 +191,10 @@ def image_tar() -> bytes:
         entry = tarfile.TarInfo(OWNED.lstrip("/"))
         entry.type, entry.mode, entry.uid, entry.gid = tarfile.DIRTYPE, 0o755, OWNER, OWNER
         tar.addfile(entry)
+        for name, program in programs_of_its_own.items():
+            entry = tarfile.TarInfo(name)
+            entry.mode, entry.size = 0o755, len(program)
+            tar.addfile(entry, io.BytesIO(program))
         entry = tarfile.TarInfo(str(PYTHON.relative_to("/")))
         entry.type, entry.linkname = tarfile.SYMTYPE, programs[0].name
         tar.addfile(entry)

@@ -215,7 +215,9 @@ class StandinEngine:
             asyncio.create_task(self._read(container, number, stream))
             for number, stream in ((1, process.stdout), (2, process.stderr))
         ]
-        code = await process.wait()
+        # Not `wait`, which also waits for what its children have of its output.
+        while (code := process.returncode) is None:  # noqa: ASYNC110 - asyncio has no event for it
+            await asyncio.sleep(0.02)
         mark = container.environment.get(LAUNCH_MARK, container.name)
         while left := procfs.marked({LAUNCH_MARK: mark}):
             procfs.kill(left, signal.SIGKILL)

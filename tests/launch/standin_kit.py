@@ -2,6 +2,8 @@
 
     python standin_kit.py 106|107|108|isaac-6 APP.kit --flag …
 
+Without the first argument it is what STANDIN_KIT in its environment says.
+
 Unlike the real Kit, which ignores a setting that it does not know, this one refuses it with exit status 1: a recipe
 with a misspelt flag must fail here. Like the real one it takes the next port when its own is taken (with a warning; the
 control API only where it is allowed to), and opens the media port only for a viewer (here: never).
@@ -375,10 +377,13 @@ def serve(listener: socket.socket, handler: type[socketserver.BaseRequestHandler
 
 
 def main(arguments: list[str]) -> int:
+    if arguments[0].endswith(".kit"):
+        arguments = [os.environ["STANDIN_KIT"], *arguments]
     generation, kit_file, *flags = arguments
     if not kit_file.endswith(".kit"):
         refuse(f"{kit_file!r} is no .kit file")
     settings = parse(generation, flags)
+    print(f"Opening {settings.get('/app/auto_load_usd', '')!r}", flush=True)
     if report := os.environ.get("STANDIN_REPORT"):
         with open(report, "w", encoding="utf-8") as file:
             json.dump(settings, file)
