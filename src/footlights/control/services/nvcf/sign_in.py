@@ -17,6 +17,7 @@ from footlights import errors, ids
 from footlights.control.services.nvcf.asked import COOKIE, REQUEST_ID, Asked, passed_on
 from footlights.control.services.nvcf.sockets import Inbox, Reply
 from footlights.frontdoor import FrontDoorError, PlaceLimits
+from footlights.frontdoor.credentials import take
 from footlights.frontdoor.interfaces import KnownById
 from footlights.frontdoor.places import Places
 from footlights.gateway.upstream import OutgoingCall, UpstreamError
@@ -55,7 +56,7 @@ class Patience:
 
     start_s: float = 3.5
     """For a device."""
-    open_s: float = 7.0
+    open_s: float = 5.0
     """For the application, before the socket is opened without it."""
     poll_s: float = 0.2
     """Between two looks at a session."""
@@ -95,6 +96,7 @@ class SignIn:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or WebSocket for which ``is_about_functions``."""
         name = request_id(header(scope, b"x-request-id"))
+        take(scope)  # a token in the query, which would be logged
         with structlog.contextvars.bound_contextvars(request_id=name):
             if scope["type"] == "websocket":
                 await self._websocket(scope, receive, send)
@@ -147,7 +149,7 @@ class SignIn:
             if inbox.is_flooded:
                 await reply.end_flood()
             elif grant:
-                await self._front_door(passed_on(scope, reply.session_id, grant), inbox.receive, reply.pass_on)
+                await self._front_door(passed_on(scope, reply.session_id, grant), inbox.hand_over(), reply.pass_on)
 
     async def _admitted(self, scope: Scope, asked: Asked, inbox: Inbox, reply: Reply) -> str:
         """Wait until a session can be seen, and return the grant for it; empty where its client has left."""

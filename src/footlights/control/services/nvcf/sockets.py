@@ -35,7 +35,7 @@ class Inbox:
         """Whether the client says more than is kept of it."""
         self._receive = receive
         self._messages: asyncio.Queue[Message] = asyncio.Queue(_MOST_EARLY)
-        self._is_read = False
+        self._is_handed_over = False
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -49,12 +49,15 @@ class Inbox:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
-    async def receive(self) -> Message:
-        """Return the next message, as an ASGI server gives it; first of all that the client connects."""
-        if not self._is_read:
-            self._is_read = True
-            return {"type": "websocket.connect"}
-        return await self._messages.get()
+    def hand_over(self) -> Receive:
+        """Return what gives all messages as an ASGI server does; from now on somebody reads them."""
+        self._is_handed_over = True
+        connect: list[Message] = [{"type": "websocket.connect"}]
+
+        async def receive() -> Message:
+            return connect.pop() if connect else await self._messages.get()
+
+        return receive
 
     async def _read(self) -> None:
         while True:
@@ -64,11 +67,11 @@ class Inbox:
                 await self._messages.put(message)
                 return
             text = message.get("text") or message.get("bytes") or ""
-            if not self._is_read and len(text) > _LONGEST_EARLY:
+            if not self._is_handed_over and len(text) > _LONGEST_EARLY:
                 self.is_flooded = True
                 self.left.set()
                 return
-            if self._is_read or not _is_beat(text):
+            if self._is_handed_over or not _is_beat(text):
                 await self._messages.put(message)
 
 
