@@ -72,7 +72,7 @@ def up(tmp_path: Path) -> Iterator[Up]:
         process = subprocess.Popen(
             [
                 *(*FOOTLIGHTS, "up", "--data-dir", str(tmp_path / "data"), "--devices", "software"),
-                *("--kit-library", str(KIT_LIBRARY)),
+                *("--kit-library", str(KIT_LIBRARY), "--nvcf"),
             ],
             stdout=out,
             stderr=err,
@@ -110,7 +110,10 @@ releases: {default: 1.0.0}
 
 
 def test_it_streams_and_ends_without_a_trace(up: Up) -> None:
-    """Two lines on stdout that work, one public port, a session by the CLI, and nothing left after SIGINT."""
+    """Two lines on stdout that work, one public port, a session by the CLI, and nothing left after SIGINT.
+
+    With ``--nvcf`` it prints what a portal is to be given, which works as well.
+    """
     up.wait_printed()
     curl, console = up.out.splitlines()
 
@@ -132,6 +135,10 @@ def test_it_streams_and_ends_without_a_trace(up: Up) -> None:
         assert json.load(answer)["items"] == []
     with urllib.request.urlopen(f"{origin}/console/", timeout=10) as page:
         assert b'<meta name="kit-library" content="kit/' in page.read()
+    assert f'nvcf_control_endpoint and ngc_endpoint are "{origin}", nvcf_signaling_endpoint is "ws://' in up.err
+    listed = urllib.request.Request(f"{origin}/v2/nvcf/functions", headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(listed, timeout=10) as answer:
+        assert {"ACTIVE"} <= {each["status"] for each in json.load(answer)["functions"]}
     assert up.cli("sessions", "show", "nobody").returncode == 3
 
     manifest = up.directory / "fake.yaml"

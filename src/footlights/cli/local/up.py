@@ -50,6 +50,7 @@ class LocalSetup:
     software_devices: int | None
     kas: bool
     kit_library: Path | None
+    nvcf: bool
     environ: Mapping[str, str]
     """The children's environment: ours without the variables that would change their settings."""
 
@@ -97,6 +98,9 @@ def _up(
             help="NVIDIA's streaming library, to watch Kit in the console (docs/kit.md).",
         ),
     ] = None,
+    nvcf: Annotated[
+        bool, typer.Option("--nvcf", help="Serve portals too that were written for NVIDIA Cloud Functions.")
+    ] = False,
 ) -> None:
     """Run everything on this machine: a control plane and a node agent on 127.0.0.1, with usd-viewer registered.
 
@@ -112,6 +116,7 @@ def _up(
             kas=kas,
             kit_library=kit_library,
             environ=_environ(os.environ),
+            nvcf=nvcf,
         )
         asyncio.run(_run(setup))
 
@@ -169,6 +174,12 @@ async def _start_all(setup: LocalSetup, children: list[Child]) -> None:
     _print(f"data and logs are in {setup.data_dir}; Ctrl-C stops everything")
     if setup.kas:
         _print(f"for clients of Kit App Streaming: appServer and streamServer are both {endpoints.http}")
+    if setup.nvcf:
+        signaling = f"ws{endpoints.http.removeprefix('http')}"
+        _print(
+            f'for a portal: nvcf_control_endpoint and ngc_endpoint are "{endpoints.http}", nvcf_signaling_endpoint is '
+            f'"{signaling}"; its key is a token, as below'
+        )
     token_path = shlex.quote(str(setup.data_dir / "server" / "admin.token"))
     _print(f"for the CLI: export FOOTLIGHTS_SERVER={endpoints.grpc} FOOTLIGHTS_TOKEN_FILE={token_path}")
     typer.echo(
@@ -194,6 +205,7 @@ async def _start_server(setup: LocalSetup, children: list[Child]) -> tuple[Child
         *("--min-isolation", "none"),
         *(("--kas", "--kas-user", KAS_USER) if setup.kas else ()),
         *(("--kit-library", str(setup.kit_library.resolve())) if setup.kit_library else ()),
+        *(("--nvcf",) if setup.nvcf else ()),
     ]
     server = await Child.start("control plane", arguments, setup.data_dir / "server.log", setup.environ)
     children.append(server)
