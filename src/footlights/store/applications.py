@@ -44,6 +44,11 @@ def get(tx: Transaction, application: str, *, lock: bool = False) -> Application
     return tx.one(_locked(select(APPLICATION).where(APPLICATION.c.application == application), lock), ApplicationRow)
 
 
+def every(tx: Transaction) -> list[ApplicationRow]:
+    """Return all applications."""
+    return tx.all(select(APPLICATION), ApplicationRow)
+
+
 def page(tx: Transaction, after: str, limit: int) -> Readable[ApplicationRow]:
     """Return up to ``limit`` applications whose id comes after ``after``, by id."""
     key = APPLICATION.c.application
@@ -103,6 +108,18 @@ def names_by_application(tx: Transaction) -> dict[str, tuple[list[str], list[str
         versions_.sort(key=newness, reverse=True)
         releases_.sort()
     return found
+
+
+def every_version(tx: Transaction, application: str = "") -> list[VersionRow]:
+    """Return all versions of an application, or of all."""
+    mine = [VERSION.c.application == application] if application else []
+    return tx.all(select(VERSION).where(*mine), VersionRow)
+
+
+def every_release(tx: Transaction, application: str = "") -> list[ReleaseRow]:
+    """Return all releases of an application, or of all."""
+    mine = [RELEASE.c.application == application] if application else []
+    return tx.all(select(RELEASE).where(*mine), ReleaseRow)
 
 
 def newest_version(tx: Transaction, application: str) -> str:

@@ -200,6 +200,21 @@ async def test_a_deployment_says_where_a_function_can_run(portal: Control) -> No
     assert (other.status_code, "no version" in other.json()["message"]) == (404, True)
 
 
+async def test_one_function_is_asked_for(portal: Control) -> None:
+    """As those do who look after a portal: all versions of a function, or one of them."""
+    await portal.apply(version(), application="other")
+    found = await functions(portal)
+    own = found["fake@default False"]
+    path = f"/v2/nvcf/functions/{own['id']}/versions"
+    versions = (await portal.rest("GET", path)).json()["functions"]
+    one = (await portal.rest("GET", f"{path}/{own['versionId']}")).json()
+    missing = [await portal.rest("GET", each) for each in (f"{path}/{GIVEN}", path.replace(own["id"], GIVEN_VERSION))]
+
+    assert [each["name"] for each in versions] == ["fake@default", "fake@1.0.0"]
+    assert one == {"function": own}
+    assert [answer.status_code for answer in missing] == [404, 404]
+
+
 async def test_an_operator_keeps_the_ids_that_a_portal_knows(portal: Control) -> None:
     """Of a function, with the versions' own ids, and of one version with its profile, which its sessions have."""
     await portal.call(
@@ -277,6 +292,14 @@ async def test_a_start_is_refused_in_words(portal: Control, changes: dict[str, s
     assert await everything(portal) == []
 
 
+async def test_a_role_that_may_not_create_sessions_starts_none(portal: Control) -> None:
+    """A token counts for as much as by our own API."""
+    answer = await send(portal, "POST", await asks(portal, token=await portal.token("NODE", "node-b")))
+
+    assert (answer.status_code, "sessions.create" in answer.text) == (403, True)
+    assert await everything(portal) == []
+
+
 async def test_where_no_device_is_free_nothing_is_left_waiting(tmp_path: Path, migrated: Path) -> None:
     """A portal would have forgotten it after five seconds: it is told before, and starts another one later."""
     async with serving_portals(tmp_path, migrated, Patience(start_s=0.1)) as portal:
@@ -291,7 +314,15 @@ async def test_a_session_whose_client_has_left_ends(portal: Control) -> None:
     """Nobody else has its id."""
     await portal.agent()
     headers = [(name.lower().encode(), value.encode()) for name, value in (await asks(portal)).items()]
-    scope = {"type": "http", "method": "POST", "path": "/sign_in", "scheme": "http", "headers": headers}
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": "POST",
+        "path": "/sign_in",
+        "scheme": "http",
+        "query_string": b"",
+    }
+
+    scope["headers"] = headers
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.disconnect"}

@@ -28,7 +28,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"footlights/nvcf/v1/functions.proto\x12\x12\x66ootlights.nvcf.v1\x1a$footlights/http/v1/annotations.proto\x1a\x1e\x66ootlights/v1/permission.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\"\x16\n\x14ListFunctionsRequest\"H\n\x15ListFunctionsResponse\x12/\n\tfunctions\x18\x01 \x03(\x0b\x32\x1c.footlights.nvcf.v1.Function\"\xf1\x01\n\x08\x46unction\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nversion_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x33\n\x06status\x18\x04 \x01(\x0e\x32#.footlights.nvcf.v1.Function.Status\x12\x15\n\rfunction_type\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\x12\x0c\n\x04tags\x18\x07 \x03(\t\"H\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\n\n\x06\x41\x43TIVE\x10\x01\x12\x0c\n\x08INACTIVE\x10\x02\x12\x0c\n\x08\x44\x45GRADED\x10\x03\"W\n\x14GetDeploymentRequest\x12\x1f\n\x0b\x66unction_id\x18\x01 \x01(\tB\n\xe2\x41\x01\x02\xf2\xe0\x18\x02\x38$\x12\x1e\n\nversion_id\x18\x02 \x01(\tB\n\xe2\x41\x01\x02\xf2\xe0\x18\x02\x38$\"K\n\x15GetDeploymentResponse\x12\x32\n\ndeployment\x18\x01 \x01(\x0b\x32\x1e.footlights.nvcf.v1.Deployment\"\xfb\x02\n\nDeployment\x12\x13\n\x0b\x66unction_id\x18\x01 \x01(\t\x12\x1b\n\x13\x66unction_version_id\x18\x02 \x01(\t\x12\x15\n\rfunction_name\x18\x03 \x01(\t\x12<\n\x0f\x66unction_status\x18\x04 \x01(\x0e\x32#.footlights.nvcf.v1.Function.Status\x12O\n\x19\x64\x65ployment_specifications\x18\x05 \x03(\x0b\x32,.footlights.nvcf.v1.Deployment.Specification\x1a\x94\x01\n\rSpecification\x12\x0b\n\x03gpu\x18\x01 \x01(\t\x12\x15\n\rinstance_type\x18\x02 \x01(\t\x12\x10\n\x08\x63lusters\x18\x03 \x03(\t\x12\x15\n\rmin_instances\x18\x04 \x01(\x05\x12\x15\n\rmax_instances\x18\x05 \x01(\x05\x12\x1f\n\x17max_request_concurrency\x18\x06 \x01(\x05\x32\xf7\x02\n\x0f\x46unctionService\x12\x98\x01\n\rListFunctions\x12(.footlights.nvcf.v1.ListFunctionsRequest\x1a).footlights.nvcf.v1.ListFunctionsResponse\"2\x90\x02\x01\xba\xe1\x18\x11\x61pplications.read\x82\xd3\xe4\x93\x02\x14\x12\x12/v2/nvcf/functions\x12\xc8\x01\n\rGetDeployment\x12(.footlights.nvcf.v1.GetDeploymentRequest\x1a).footlights.nvcf.v1.GetDeploymentResponse\"b\x90\x02\x01\xba\xe1\x18\x11\x61pplications.read\x82\xd3\xe4\x93\x02\x44\x12\x42/v2/nvcf/deployments/functions/{function_id}/versions/{version_id}Bb\n\x16\x64\x65v.footlights.nvcf.v1B\x0e\x46unctionsProtoP\x01Z6footlights.dev/api/footlights/nvcf/v1;footlightsnvcfv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"footlights/nvcf/v1/functions.proto\x12\x12\x66ootlights.nvcf.v1\x1a$footlights/http/v1/annotations.proto\x1a\x1e\x66ootlights/v1/permission.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\"\x16\n\x14ListFunctionsRequest\"H\n\x15ListFunctionsResponse\x12/\n\tfunctions\x18\x01 \x03(\x0b\x32\x1c.footlights.nvcf.v1.Function\">\n\x1bListFunctionVersionsRequest\x12\x1f\n\x0b\x66unction_id\x18\x01 \x01(\tB\n\xe2\x41\x01\x02\xf2\xe0\x18\x02\x38$\"O\n\x1cListFunctionVersionsResponse\x12/\n\tfunctions\x18\x01 \x03(\x0b\x32\x1c.footlights.nvcf.v1.Function\"U\n\x12GetFunctionRequest\x12\x1f\n\x0b\x66unction_id\x18\x01 \x01(\tB\n\xe2\x41\x01\x02\xf2\xe0\x18\x02\x38$\x12\x1e\n\nversion_id\x18\x02 \x01(\tB\n\xe2\x41\x01\x02\xf2\xe0\x18\x02\x38$\"E\n\x13GetFunctionResponse\x12.\n\x08\x66unction\x18\x01 \x01(\x0b\x32\x1c.footlights.nvcf.v1.Function\"\xf1\x01\n\x08\x46unction\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nversion_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x33\n\x06status\x18\x04 \x01(\x0e\x32#.footlights.nvcf.v1.Function.Status\x12\x15\n\rfunction_type\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\x12\x0c\n\x04tags\x18\x07 \x03(\t\"H\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\n\n\x06\x41\x43TIVE\x10\x01\x12\x0c\n\x08INACTIVE\x10\x02\x12\x0c\n\x08\x44\x45GRADED\x10\x03\"W\n\x14GetDeploymentRequest\x12\x1f\n\x0b\x66unction_id\x18\x01 \x01(\tB\n\xe2\x41\x01\x02\xf2\xe0\x18\x02\x38$\x12\x1e\n\nversion_id\x18\x02 \x01(\tB\n\xe2\x41\x01\x02\xf2\xe0\x18\x02\x38$\"K\n\x15GetDeploymentResponse\x12\x32\n\ndeployment\x18\x01 \x01(\x0b\x32\x1e.footlights.nvcf.v1.Deployment\"\xfb\x02\n\nDeployment\x12\x13\n\x0b\x66unction_id\x18\x01 \x01(\t\x12\x1b\n\x13\x66unction_version_id\x18\x02 \x01(\t\x12\x15\n\rfunction_name\x18\x03 \x01(\t\x12<\n\x0f\x66unction_status\x18\x04 \x01(\x0e\x32#.footlights.nvcf.v1.Function.Status\x12O\n\x19\x64\x65ployment_specifications\x18\x05 \x03(\x0b\x32,.footlights.nvcf.v1.Deployment.Specification\x1a\x94\x01\n\rSpecification\x12\x0b\n\x03gpu\x18\x01 \x01(\t\x12\x15\n\rinstance_type\x18\x02 \x01(\t\x12\x10\n\x08\x63lusters\x18\x03 \x03(\t\x12\x15\n\rmin_instances\x18\x04 \x01(\x05\x12\x15\n\rmax_instances\x18\x05 \x01(\x05\x12\x1f\n\x17max_request_concurrency\x18\x06 \x01(\x05\x32\xf7\x05\n\x0f\x46unctionService\x12\x98\x01\n\rListFunctions\x12(.footlights.nvcf.v1.ListFunctionsRequest\x1a).footlights.nvcf.v1.ListFunctionsResponse\"2\x90\x02\x01\xba\xe1\x18\x11\x61pplications.read\x82\xd3\xe4\x93\x02\x14\x12\x12/v2/nvcf/functions\x12\xc4\x01\n\x14ListFunctionVersions\x12/.footlights.nvcf.v1.ListFunctionVersionsRequest\x1a\x30.footlights.nvcf.v1.ListFunctionVersionsResponse\"I\x90\x02\x01\xba\xe1\x18\x11\x61pplications.read\x82\xd3\xe4\x93\x02+\x12)/v2/nvcf/functions/{function_id}/versions\x12\xb6\x01\n\x0bGetFunction\x12&.footlights.nvcf.v1.GetFunctionRequest\x1a\'.footlights.nvcf.v1.GetFunctionResponse\"V\x90\x02\x01\xba\xe1\x18\x11\x61pplications.read\x82\xd3\xe4\x93\x02\x38\x12\x36/v2/nvcf/functions/{function_id}/versions/{version_id}\x12\xc8\x01\n\rGetDeployment\x12(.footlights.nvcf.v1.GetDeploymentRequest\x1a).footlights.nvcf.v1.GetDeploymentResponse\"b\x90\x02\x01\xba\xe1\x18\x11\x61pplications.read\x82\xd3\xe4\x93\x02\x44\x12\x42/v2/nvcf/deployments/functions/{function_id}/versions/{version_id}Bb\n\x16\x64\x65v.footlights.nvcf.v1B\x0e\x46unctionsProtoP\x01Z6footlights.dev/api/footlights/nvcf/v1;footlightsnvcfv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,30 +36,48 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'footlights.nvcf.v1.function
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\026dev.footlights.nvcf.v1B\016FunctionsProtoP\001Z6footlights.dev/api/footlights/nvcf/v1;footlightsnvcfv1'
+  _globals['_LISTFUNCTIONVERSIONSREQUEST'].fields_by_name['function_id']._loaded_options = None
+  _globals['_LISTFUNCTIONVERSIONSREQUEST'].fields_by_name['function_id']._serialized_options = b'\342A\001\002\362\340\030\0028$'
+  _globals['_GETFUNCTIONREQUEST'].fields_by_name['function_id']._loaded_options = None
+  _globals['_GETFUNCTIONREQUEST'].fields_by_name['function_id']._serialized_options = b'\342A\001\002\362\340\030\0028$'
+  _globals['_GETFUNCTIONREQUEST'].fields_by_name['version_id']._loaded_options = None
+  _globals['_GETFUNCTIONREQUEST'].fields_by_name['version_id']._serialized_options = b'\342A\001\002\362\340\030\0028$'
   _globals['_GETDEPLOYMENTREQUEST'].fields_by_name['function_id']._loaded_options = None
   _globals['_GETDEPLOYMENTREQUEST'].fields_by_name['function_id']._serialized_options = b'\342A\001\002\362\340\030\0028$'
   _globals['_GETDEPLOYMENTREQUEST'].fields_by_name['version_id']._loaded_options = None
   _globals['_GETDEPLOYMENTREQUEST'].fields_by_name['version_id']._serialized_options = b'\342A\001\002\362\340\030\0028$'
   _globals['_FUNCTIONSERVICE'].methods_by_name['ListFunctions']._loaded_options = None
   _globals['_FUNCTIONSERVICE'].methods_by_name['ListFunctions']._serialized_options = b'\220\002\001\272\341\030\021applications.read\202\323\344\223\002\024\022\022/v2/nvcf/functions'
+  _globals['_FUNCTIONSERVICE'].methods_by_name['ListFunctionVersions']._loaded_options = None
+  _globals['_FUNCTIONSERVICE'].methods_by_name['ListFunctionVersions']._serialized_options = b'\220\002\001\272\341\030\021applications.read\202\323\344\223\002+\022)/v2/nvcf/functions/{function_id}/versions'
+  _globals['_FUNCTIONSERVICE'].methods_by_name['GetFunction']._loaded_options = None
+  _globals['_FUNCTIONSERVICE'].methods_by_name['GetFunction']._serialized_options = b'\220\002\001\272\341\030\021applications.read\202\323\344\223\0028\0226/v2/nvcf/functions/{function_id}/versions/{version_id}'
   _globals['_FUNCTIONSERVICE'].methods_by_name['GetDeployment']._loaded_options = None
   _globals['_FUNCTIONSERVICE'].methods_by_name['GetDeployment']._serialized_options = b'\220\002\001\272\341\030\021applications.read\202\323\344\223\002D\022B/v2/nvcf/deployments/functions/{function_id}/versions/{version_id}'
   _globals['_LISTFUNCTIONSREQUEST']._serialized_start=191
   _globals['_LISTFUNCTIONSREQUEST']._serialized_end=213
   _globals['_LISTFUNCTIONSRESPONSE']._serialized_start=215
   _globals['_LISTFUNCTIONSRESPONSE']._serialized_end=287
-  _globals['_FUNCTION']._serialized_start=290
-  _globals['_FUNCTION']._serialized_end=531
-  _globals['_FUNCTION_STATUS']._serialized_start=459
-  _globals['_FUNCTION_STATUS']._serialized_end=531
-  _globals['_GETDEPLOYMENTREQUEST']._serialized_start=533
-  _globals['_GETDEPLOYMENTREQUEST']._serialized_end=620
-  _globals['_GETDEPLOYMENTRESPONSE']._serialized_start=622
-  _globals['_GETDEPLOYMENTRESPONSE']._serialized_end=697
-  _globals['_DEPLOYMENT']._serialized_start=700
-  _globals['_DEPLOYMENT']._serialized_end=1079
-  _globals['_DEPLOYMENT_SPECIFICATION']._serialized_start=931
-  _globals['_DEPLOYMENT_SPECIFICATION']._serialized_end=1079
-  _globals['_FUNCTIONSERVICE']._serialized_start=1082
-  _globals['_FUNCTIONSERVICE']._serialized_end=1457
+  _globals['_LISTFUNCTIONVERSIONSREQUEST']._serialized_start=289
+  _globals['_LISTFUNCTIONVERSIONSREQUEST']._serialized_end=351
+  _globals['_LISTFUNCTIONVERSIONSRESPONSE']._serialized_start=353
+  _globals['_LISTFUNCTIONVERSIONSRESPONSE']._serialized_end=432
+  _globals['_GETFUNCTIONREQUEST']._serialized_start=434
+  _globals['_GETFUNCTIONREQUEST']._serialized_end=519
+  _globals['_GETFUNCTIONRESPONSE']._serialized_start=521
+  _globals['_GETFUNCTIONRESPONSE']._serialized_end=590
+  _globals['_FUNCTION']._serialized_start=593
+  _globals['_FUNCTION']._serialized_end=834
+  _globals['_FUNCTION_STATUS']._serialized_start=762
+  _globals['_FUNCTION_STATUS']._serialized_end=834
+  _globals['_GETDEPLOYMENTREQUEST']._serialized_start=836
+  _globals['_GETDEPLOYMENTREQUEST']._serialized_end=923
+  _globals['_GETDEPLOYMENTRESPONSE']._serialized_start=925
+  _globals['_GETDEPLOYMENTRESPONSE']._serialized_end=1000
+  _globals['_DEPLOYMENT']._serialized_start=1003
+  _globals['_DEPLOYMENT']._serialized_end=1382
+  _globals['_DEPLOYMENT_SPECIFICATION']._serialized_start=1234
+  _globals['_DEPLOYMENT_SPECIFICATION']._serialized_end=1382
+  _globals['_FUNCTIONSERVICE']._serialized_start=1385
+  _globals['_FUNCTIONSERVICE']._serialized_end=2144
 # @@protoc_insertion_point(module_scope)

@@ -64,6 +64,102 @@ class ListFunctionsResponse(_message.Message):
 Global___ListFunctionsResponse: _TypeAlias = ListFunctionsResponse  # noqa: Y015
 
 @_typing.final
+class ListFunctionVersionsRequest(_message.Message):
+    """Names a function."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FUNCTION_ID_FIELD_NUMBER: _builtins.int
+    function_id: _builtins.str
+    """Required. The function's id."""
+    def __init__(
+        self,
+        *,
+        function_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["function_id", b"function_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListFunctionVersionsRequest: _TypeAlias = ListFunctionVersionsRequest  # noqa: Y015
+
+@_typing.final
+class ListFunctionVersionsResponse(_message.Message):
+    """All versions of a function."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FUNCTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def functions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Function]:
+        """The versions: releases first, then the newest."""
+
+    def __init__(
+        self,
+        *,
+        functions: _abc.Iterable[Global___Function] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["functions", b"functions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListFunctionVersionsResponse: _TypeAlias = ListFunctionVersionsResponse  # noqa: Y015
+
+@_typing.final
+class GetFunctionRequest(_message.Message):
+    """Names a version of a function."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FUNCTION_ID_FIELD_NUMBER: _builtins.int
+    VERSION_ID_FIELD_NUMBER: _builtins.int
+    function_id: _builtins.str
+    """Required. The function's id."""
+    version_id: _builtins.str
+    """Required. The version's id."""
+    def __init__(
+        self,
+        *,
+        function_id: _builtins.str = ...,
+        version_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["function_id", b"function_id", "version_id", b"version_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetFunctionRequest: _TypeAlias = GetFunctionRequest  # noqa: Y015
+
+@_typing.final
+class GetFunctionResponse(_message.Message):
+    """A version of a function."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FUNCTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def function(self) -> Global___Function:
+        """The version."""
+
+    def __init__(
+        self,
+        *,
+        function: Global___Function | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["function", b"function"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["function", b"function"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetFunctionResponse: _TypeAlias = GetFunctionResponse  # noqa: Y015
+
+@_typing.final
 class Function(_message.Message):
     """A function: an application in one of its versions."""
 

@@ -42,6 +42,16 @@ class FunctionServiceStub:
                 request_serializer=footlights_dot_nvcf_dot_v1_dot_functions__pb2.ListFunctionsRequest.SerializeToString,
                 response_deserializer=footlights_dot_nvcf_dot_v1_dot_functions__pb2.ListFunctionsResponse.FromString,
                 _registered_method=True)
+        self.ListFunctionVersions = channel.unary_unary(
+                '/footlights.nvcf.v1.FunctionService/ListFunctionVersions',
+                request_serializer=footlights_dot_nvcf_dot_v1_dot_functions__pb2.ListFunctionVersionsRequest.SerializeToString,
+                response_deserializer=footlights_dot_nvcf_dot_v1_dot_functions__pb2.ListFunctionVersionsResponse.FromString,
+                _registered_method=True)
+        self.GetFunction = channel.unary_unary(
+                '/footlights.nvcf.v1.FunctionService/GetFunction',
+                request_serializer=footlights_dot_nvcf_dot_v1_dot_functions__pb2.GetFunctionRequest.SerializeToString,
+                response_deserializer=footlights_dot_nvcf_dot_v1_dot_functions__pb2.GetFunctionResponse.FromString,
+                _registered_method=True)
         self.GetDeployment = channel.unary_unary(
                 '/footlights.nvcf.v1.FunctionService/GetDeployment',
                 request_serializer=footlights_dot_nvcf_dot_v1_dot_functions__pb2.GetDeploymentRequest.SerializeToString,
@@ -67,6 +77,28 @@ class FunctionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListFunctionVersions(self, request, context):
+        """Lists the versions of one function.
+
+        Errors: FUNCTION_NOT_FOUND.
+        Permission: applications.read.
+        Repeatable: yes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetFunction(self, request, context):
+        """Gets one version of a function.
+
+        Errors: FUNCTION_NOT_FOUND.
+        Permission: applications.read.
+        Repeatable: yes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetDeployment(self, request, context):
         """Gets where a function can run, by the devices that the nodes have.
 
@@ -85,6 +117,16 @@ def add_FunctionServiceServicer_to_server(servicer, server):
                     servicer.ListFunctions,
                     request_deserializer=footlights_dot_nvcf_dot_v1_dot_functions__pb2.ListFunctionsRequest.FromString,
                     response_serializer=footlights_dot_nvcf_dot_v1_dot_functions__pb2.ListFunctionsResponse.SerializeToString,
+            ),
+            'ListFunctionVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFunctionVersions,
+                    request_deserializer=footlights_dot_nvcf_dot_v1_dot_functions__pb2.ListFunctionVersionsRequest.FromString,
+                    response_serializer=footlights_dot_nvcf_dot_v1_dot_functions__pb2.ListFunctionVersionsResponse.SerializeToString,
+            ),
+            'GetFunction': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFunction,
+                    request_deserializer=footlights_dot_nvcf_dot_v1_dot_functions__pb2.GetFunctionRequest.FromString,
+                    response_serializer=footlights_dot_nvcf_dot_v1_dot_functions__pb2.GetFunctionResponse.SerializeToString,
             ),
             'GetDeployment': grpc.unary_unary_rpc_method_handler(
                     servicer.GetDeployment,
@@ -122,6 +164,60 @@ class FunctionService:
             '/footlights.nvcf.v1.FunctionService/ListFunctions',
             footlights_dot_nvcf_dot_v1_dot_functions__pb2.ListFunctionsRequest.SerializeToString,
             footlights_dot_nvcf_dot_v1_dot_functions__pb2.ListFunctionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFunctionVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/footlights.nvcf.v1.FunctionService/ListFunctionVersions',
+            footlights_dot_nvcf_dot_v1_dot_functions__pb2.ListFunctionVersionsRequest.SerializeToString,
+            footlights_dot_nvcf_dot_v1_dot_functions__pb2.ListFunctionVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFunction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/footlights.nvcf.v1.FunctionService/GetFunction',
+            footlights_dot_nvcf_dot_v1_dot_functions__pb2.GetFunctionRequest.SerializeToString,
+            footlights_dot_nvcf_dot_v1_dot_functions__pb2.GetFunctionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,20 @@ class FunctionServiceStub:
     Permission: applications.read.
     Repeatable: yes.
     """
+    ListFunctionVersions: _grpc.UnaryUnaryMultiCallable[_functions_pb2.ListFunctionVersionsRequest, _functions_pb2.ListFunctionVersionsResponse]
+    """Lists the versions of one function.
+
+    Errors: FUNCTION_NOT_FOUND.
+    Permission: applications.read.
+    Repeatable: yes.
+    """
+    GetFunction: _grpc.UnaryUnaryMultiCallable[_functions_pb2.GetFunctionRequest, _functions_pb2.GetFunctionResponse]
+    """Gets one version of a function.
+
+    Errors: FUNCTION_NOT_FOUND.
+    Permission: applications.read.
+    Repeatable: yes.
+    """
     GetDeployment: _grpc.UnaryUnaryMultiCallable[_functions_pb2.GetDeploymentRequest, _functions_pb2.GetDeploymentResponse]
     """Gets where a function can run, by the devices that the nodes have.
 
@@ -68,6 +82,20 @@ class FunctionServiceAsyncStub(FunctionServiceStub):
     server was given an id for.
 
     Errors: none of its own.
+    Permission: applications.read.
+    Repeatable: yes.
+    """
+    ListFunctionVersions: _aio.UnaryUnaryMultiCallable[_functions_pb2.ListFunctionVersionsRequest, _functions_pb2.ListFunctionVersionsResponse]  # type: ignore[assignment]
+    """Lists the versions of one function.
+
+    Errors: FUNCTION_NOT_FOUND.
+    Permission: applications.read.
+    Repeatable: yes.
+    """
+    GetFunction: _aio.UnaryUnaryMultiCallable[_functions_pb2.GetFunctionRequest, _functions_pb2.GetFunctionResponse]  # type: ignore[assignment]
+    """Gets one version of a function.
+
+    Errors: FUNCTION_NOT_FOUND.
     Permission: applications.read.
     Repeatable: yes.
     """
@@ -95,6 +123,32 @@ class FunctionServiceServicer(metaclass=_abc_1.ABCMeta):
         server was given an id for.
 
         Errors: none of its own.
+        Permission: applications.read.
+        Repeatable: yes.
+        """
+
+    @_abc_1.abstractmethod
+    def ListFunctionVersions(
+        self,
+        request: _functions_pb2.ListFunctionVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_functions_pb2.ListFunctionVersionsResponse, _abc.Awaitable[_functions_pb2.ListFunctionVersionsResponse]]:
+        """Lists the versions of one function.
+
+        Errors: FUNCTION_NOT_FOUND.
+        Permission: applications.read.
+        Repeatable: yes.
+        """
+
+    @_abc_1.abstractmethod
+    def GetFunction(
+        self,
+        request: _functions_pb2.GetFunctionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_functions_pb2.GetFunctionResponse, _abc.Awaitable[_functions_pb2.GetFunctionResponse]]:
+        """Gets one version of a function.
+
+        Errors: FUNCTION_NOT_FOUND.
         Permission: applications.read.
         Repeatable: yes.
         """

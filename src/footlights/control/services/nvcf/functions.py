@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from footlights import errors, scheduler
+from footlights.control import stored
 from footlights.control.scheduling import guard, quarantine, views
 from footlights.control.services.nvcf import function_ids
 from footlights.control.services.sessions import resolve
+from footlights.launch.launchers import traits_of
 from footlights.nvcf.v1 import functions_pb2
 from footlights.scheduler.unserved import able
 from footlights.store import applications as rows
@@ -47,30 +49,23 @@ class FunctionService:
         self, request: functions_pb2.ListFunctionsRequest, call: Call
     ) -> functions_pb2.ListFunctionsResponse:
         """Return all functions."""
+        return functions_pb2.ListFunctionsResponse(functions=await self._shown(call, lambda _: True))
 
-        def read(
-            tx: Transaction,
-        ) -> tuple[list[tuple[FunctionVersion, scheduler.Wish | None]], dict[str, ApplicationRow]]:
-            names = rows.names_by_application(tx)
-            known = {name: row for name in names if (row := rows.get(tx, name)) is not None}
-            return [(each, self._wish(tx, each, call.caller)) for each in function_ids.every(names, self._given)], known
+    async def list_function_versions(
+        self, request: functions_pb2.ListFunctionVersionsRequest, call: Call
+    ) -> functions_pb2.ListFunctionVersionsResponse:
+        """Return the versions of one function."""
+        one = await self.find(request.function_id, "")
+        found = await self._shown(call, lambda each: each.function_id == one.function_id, one.application)
+        return functions_pb2.ListFunctionVersionsResponse(functions=found)
 
-        found, known = await self._store.read(read)
-        fleet_now = await self._fleet()
-        return functions_pb2.ListFunctionsResponse(
-            functions=[
-                functions_pb2.Function(
-                    id=each.function_id,
-                    version_id=each.version_id,
-                    name=each.name,
-                    status=fleet_now.status(wish),
-                    function_type="STREAMING",
-                    description=known[each.application].description,
-                    tags=known[each.application].tags,
-                )
-                for each, wish in found
-            ]
-        )
+    async def get_function(
+        self, request: functions_pb2.GetFunctionRequest, call: Call
+    ) -> functions_pb2.GetFunctionResponse:
+        """Return one version of a function."""
+        wanted = await self.find(request.function_id, request.version_id)
+        [found] = await self._shown(call, wanted.__eq__, wanted.application)
+        return functions_pb2.GetFunctionResponse(function=found)
 
     async def get_deployment(
         self, request: functions_pb2.GetDeploymentRequest, call: Call
@@ -93,6 +88,54 @@ class FunctionService:
                 ],
             )
         )
+
+    async def _shown(
+        self, call: Call, wanted: Callable[[FunctionVersion], bool], application: str = ""
+    ) -> list[functions_pb2.Function]:
+        """Return those of all functions, or of an application's, that are wanted."""
+
+        def read(tx: Transaction) -> list[tuple[FunctionVersion, ApplicationRow | None, scheduler.Wish | None]]:
+            every = function_ids.every(rows.names_by_application(tx), self._given)
+            chosen = [each for each in every if wanted(each)]
+            known = {row.application: row for row in rows.every(tx)}
+            wishes = self._wishes(tx, call.caller, application)
+            return [
+                (
+                    each,
+                    known.get(each.application),
+                    self._wish(tx, each, call.caller) if each.profile else wishes.get((each.application, each.version)),
+                )
+                for each in chosen
+            ]
+
+        found = await self._store.read(read)
+        fleet_now = await self._fleet()
+        return [
+            functions_pb2.Function(
+                id=each.function_id,
+                version_id=each.version_id,
+                name=each.name,
+                status=fleet_now.status(wish),
+                function_type="STREAMING",
+                description=row.description if row else "",
+                tags=row.tags if row else (),
+            )
+            for each, row, wish in found
+        ]
+
+    def _wishes(self, tx: Transaction, caller: Caller, application: str) -> dict[tuple[str, str], scheduler.Wish]:
+        """Return what each version and release needs, by application and name, where no profile changes it."""
+        found: dict[tuple[str, str], scheduler.Wish] = {}
+        for row in rows.every_version(tx, application):
+            version = stored.version(row.application, row.recipe, row.created_time)
+            version.needs.slots = version.needs.slots or resolve.DEFAULT_SLOTS
+            resolve.isolate(version.needs, caller, self._settings.least_isolation)
+            key = row.application, row.version
+            found[key] = views.needs_wish("", key, traits_of(version).name, version.needs, {})
+        for release in rows.every_release(tx, application):
+            if (wish := found.get((release.application, release.version))) is not None:
+                found[release.application, release.release] = wish
+        return found
 
     async def _fleet(self) -> _Fleet:
         def read(tx: Transaction) -> list[scheduler.NodeView]:
