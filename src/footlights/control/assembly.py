@@ -657,7 +657,7 @@ def _kas(
     streams, config, edit = KAS_SERVICES
     anonymous = Caller(settings.kas_user, Role.DEVELOPER, "") if settings.kas_user else None
     found = [
-        _service(streams, StreamSessionService(store, sessions), anonymous=anonymous),
+        _service(streams, StreamSessionService(store, sessions, settings.installation_limits), anonymous=anonymous),
         _service(config, AppConfigService(applications, profiles), anonymous=anonymous),
     ]
     return [*found, _service(edit, AppEditService(applications))] if settings.kas_edit else found

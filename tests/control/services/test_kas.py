@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 from footlights.v1 import application_pb2, profile_pb2
+from google.protobuf.duration_pb2 import Duration
 
 from footlights.control.settings import ServerSettings
 from footlights.errors import InvalidArgument
@@ -251,6 +252,23 @@ async def test_profiles_are_those_of_the_version(kas: Control) -> None:
     assert (await anonymous(kas, "GET", "/cfg/apps/fake/versions/none/profiles")).status_code == 404
     named = await anonymous(kas, "POST", "/streaming/stream", json=CREATE | {"profile": "large"})
     assert named.status_code == 202
+
+
+async def test_a_stream_that_nobody_connects_to_ends(kas: Control) -> None:
+    """A viewer that is closed while its stream starts ends none; who registered the version may say otherwise."""
+    limits = application_pb2.Limits(never_connected_timeout=Duration(seconds=7))
+    never = application_pb2.Limits(unlimited=["never_connected_timeout"])
+    await kas.apply(
+        version("1.0.0"), version("2.0.0", limits=limits), version("3.0.0", limits=never), application="kit"
+    )
+    found = []
+    for name in ("1.0.0", "2.0.0", "3.0.0"):
+        body = {"id": "kit", "version": name, "profile": "default"}
+        made = (await anonymous(kas, "POST", "/streaming/stream", json=body)).json()
+        session = (await kas.rest("GET", f"/v1/sessions/{made['id']}")).json()
+        found.append(session["limits"].get("never_connected_timeout"))
+
+    assert found == ["600s", "7s", None]
 
 
 async def test_a_token_counts_where_one_is_sent(kas: Control) -> None:
