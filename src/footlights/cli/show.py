@@ -116,6 +116,7 @@ def connection(answer: session_pb2.ConnectSessionResponse) -> list[str]:
             ("Expires", moment(answer.expire_time)),
             ("WHEP", answer.whep_url),
             ("Signalling", answer.signaling_url),
+            ("Ask for stage", answer.usd_stage_uri),
             *(("ICE", " ".join(server.urls)) for server in answer.ice_servers),
         ]
     )

@@ -108,6 +108,18 @@ async def test_nvidias_player_is_told_all_that_it_needs(plane: Control) -> None:
     assert answer["signaling_url"] == f"wss://streams.example.com/stream/{session.session_id}/sign_in"
 
 
+async def test_nvidias_player_negotiates_where_the_application_has_a_relay(plane: Control) -> None:
+    """A fixed address of the media would keep it from the relay."""
+    signaling = application_pb2.Signaling(websocket_path="/sign_in", relay_path="/v1/streaming/creds")
+    await plane.apply(version("2.0.0", signaling=signaling))
+    session = await plane.running(await plane.agent())
+
+    told = (await connect(plane, session.session_id)).app_streamer
+
+    assert "signalingServer" in told
+    assert {"mediaServer", "mediaPort"}.isdisjoint(told)
+
+
 @pytest.mark.parametrize(
     ("method", "uri", "told"),
     [

@@ -70,7 +70,6 @@ export class KitPlayer extends Attempts {
     const late = over(PICTURE_LIMIT, `No picture within ${PICTURE_LIMIT / 1000} s: UDP to the node's media port may be blocked.`, ending);
     await Promise.race([drawn, late, end.then(raise)]);
     this.say("playing");
-    frame.focus();
     if (stage) this.#asking = askForStage(this, stage);
     return end;
   }

@@ -55,7 +55,8 @@ class SessionConnector:
             row = access.find(tx, caller, session_id)
             version = applications.version(tx, row.application, row.application_version)
             recipe = application_pb2.Version.FromString(version.recipe if version else b"")
-            return row, recipe.signaling, _media(tx, row)
+            # One that is given a relay negotiates where its media goes; a fixed address would keep the relay from use.
+            return row, recipe.signaling, ("", 0) if recipe.signaling.relay_path else _media(tx, row)
 
         row, signaling, media = await self._store.read(read)
         _check_has_picture(row)

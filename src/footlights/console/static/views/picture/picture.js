@@ -50,7 +50,7 @@ function Whep({ id, onOther }) {
   useEffect(() => {
     const playing = new Player(video.current, async () => {
       const answer = await call("POST", sessionPath(id, ":connect"), { body: {} });
-      if (!answer.whep_url && answer.signaling_url) onOther(answer);
+      if (!answer.whep_url && answer.app_streamer?.signalingServer) onOther(answer);
       return answer;
     });
     const hand = new Input({ surface: surface.current, video: video.current, keyboard: keyboard.current, send: (message) => playing.send(message) });
