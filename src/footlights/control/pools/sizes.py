@@ -35,9 +35,9 @@ def most(pool: pool_pb2.Pool) -> int:
 def wanted(pool: pool_pb2.Pool, ages_s: Sequence[float], start_s: float) -> int:
     """Return how many instances a pool is to have now.
 
-    One that is taken is there again when its successor has started. With a wait goal there are as many as sessions come
-    until then, in 95 of 100 such times, if they come independently of each other; a session may wait for the goal, so
-    that time of the start need not be covered.
+    One that is taken is there again when its successor has started. So a session waits longer than the goal where as
+    many as there are instances came before it in so much of that time as the goal does not cover. There is one more
+    than come then in 95 of 100 such times, if they come independently of each other.
 
     Args:
         pool: With a fixed size, or a wait goal and bounds.
@@ -50,7 +50,8 @@ def wanted(pool: pool_pb2.Pool, ages_s: Sequence[float], start_s: float) -> int:
     if uncovered_s <= 0:
         # It starts within the goal, or how long it takes is not known yet.
         return least(pool)
-    return max(least(pool), min(_enough(rate(ages_s) * uncovered_s), most(pool)))
+    expected = rate(ages_s) * uncovered_s
+    return max(least(pool), min(_enough(expected) + 1 if expected else 0, most(pool)))
 
 
 def rate(ages_s: Sequence[float]) -> float:
