@@ -80,6 +80,28 @@ PROFILES: list[Json] = [
 ]
 
 
+POOLS: list[Json] = [
+    {
+        "pool": "viewer-goal",
+        "application": "usd-viewer",
+        "resolved_version": "1.4.2",
+        "wait_goal": "5s",
+        "wanted_count": 3,
+        "ready_count": 1,
+        "starting_count": 0,
+        "status_message": "No slot is free for another one: NO_SLOT: 4 devices.",
+    },
+    {
+        "pool": "other",
+        "application": "kit",
+        "size": 2,
+        "wanted_count": 2,
+        "ready_count": 2,
+        "starting_count": 0,
+    },
+]
+
+
 def fleet(nodes: int) -> list[Json]:
     """Nodes by name: the first three have GPUs and their troubles, the rest repeats them."""
     makers = [_busy, _troubled, _laptop, _far]

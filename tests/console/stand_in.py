@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Mount, Route
 
 from footlights.console import console
-from tests.console.catalogue import APPLICATIONS, PROFILES, VERSIONS
+from tests.console.catalogue import APPLICATIONS, POOLS, PROFILES, VERSIONS
 from tests.console.state import ENDED, Json, State, seconds, stamp
 
 OPERATOR = "fl_operator_secret"
@@ -105,6 +105,7 @@ class StandIn(State):
                 get("/v1/applications/{application}/versions/{version}", self.get_version),
                 get("/v1/applications/{application}/releases", self.list_releases),
                 get("/v1/profiles", self.list_profiles),
+                get("/v1/pools", self.list_pools),
                 get("/v1/nodes", self.list_nodes),
                 post("/v1/nodes/{node}:{verb}", self.change_node),
                 get("/v1/tokens", self.list_tokens),
@@ -118,7 +119,7 @@ class StandIn(State):
         if token in self.revoked:
             raise Refusal(401, 16, "the token was revoked; sign in with another", "TOKEN_REVOKED")
         read = ["sessions.read", "sessions.create", "sessions.terminate", "sessions.extend", "sessions.connect"]
-        read += ["applications.read", "profiles.read", "caller.read"]
+        read += ["applications.read", "profiles.read", "pools.read", "caller.read"]
         if token == OPERATOR:
             all_ = [
                 *read,
@@ -384,6 +385,9 @@ class StandIn(State):
 
     async def list_profiles(self, _: Request, __: Json) -> Response:
         return JSONResponse({"items": PROFILES})
+
+    async def list_pools(self, _: Request, __: Json) -> Response:
+        return JSONResponse({"items": POOLS})
 
     async def list_nodes(self, _: Request, caller: Json) -> Response:
         if "nodes.read" not in caller["permissions"]:

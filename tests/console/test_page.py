@@ -582,6 +582,19 @@ def test_application_shows_its_versions(opened: Page, server: Server) -> None:
     expect(opened.get_by_test_id("start-version")).to_have_value("1.5.0-rc.1")
 
 
+def test_an_application_shows_its_warm_instances(opened: Page, server: Server) -> None:
+    """
+    Only its own pools, with how many are ready and why there are not more.
+    """
+    opened.get_by_test_id("nav-applications").click()
+    opened.get_by_role("link", name="USD Viewer").click()
+
+    rows = opened.get_by_test_id("pools").locator("tbody tr")
+    expect(rows).to_have_count(1)
+    for text in ("viewer-goal", "1.4.2", "for a wait of 5.0 s", "NO_SLOT: 4 devices"):
+        expect(rows.first).to_contain_text(text)
+
+
 def test_viewers_are_shown_and_disconnected(opened: Page, server: Server) -> None:
     """
     Those that are connected, with who asked for their grant; one is disconnected after a question, and goes.

@@ -165,7 +165,7 @@ async def test_a_version_is_not_removed_under_a_session_that_is_being_created(sh
 
     def remove(tx: Transaction) -> int:
         applications.remove_version(tx, "fake", "1.0.0")
-        return applications.live_session_count(tx, "fake", "1.0.0")
+        return applications.live_session_count(tx, "fake", "1.0.0")[0]
 
     with shared.engine.writer.connect() as connection:
         create_one(Transaction(connection, shared.engine), creation_of())

@@ -72,16 +72,15 @@ def remove(tx: Transaction, application: str) -> bool:
     return bool(tx.changed(delete(APPLICATION).where(APPLICATION.c.application == application)))
 
 
-def live_session_count(tx: Transaction, application: str, version: str | None = None) -> int:
-    """Return how many sessions of an application, or of one version, have not ended."""
-    statement = (
-        select(func.count())
-        .select_from(SESSION)
-        .where(SESSION.c.application == application, SESSION.c.ended_time.is_(None))
+def live_session_count(tx: Transaction, application: str, version: str | None = None) -> tuple[int, int]:
+    """Return how many sessions of an application, or of one version, have not ended, and how many warm instances."""
+    statement = select(SESSION.c.pool.is_not(None), func.count()).where(
+        SESSION.c.application == application, SESSION.c.ended_time.is_(None)
     )
     if version is not None:
         statement = statement.where(SESSION.c.application_version == version)
-    return int(tx.execute(statement).scalar_one())
+    counts = {bool(row[0]): int(row[1]) for row in tx.execute(statement.group_by(SESSION.c.pool.is_not(None)))}
+    return counts.get(False, 0), counts.get(True, 0)
 
 
 def version(tx: Transaction, application: str, name: str) -> VersionRow | None:

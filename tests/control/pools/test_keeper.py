@@ -450,3 +450,22 @@ async def test_a_wait_goal_makes_as_many_as_come_while_one_starts(plane: Control
     plane.clock.pass_s(60)
     await keep(plane)
     assert (await get_pool(plane)).wanted_count == 3
+
+
+async def test_a_node_and_a_version_do_not_count_it_as_a_session(plane: Control, agent: Agent) -> None:
+    """The node shows no session; a version whose instances live is not deleted, and the pool is named as why."""
+    await set_pool(plane, application_version="1.0.0")
+    await warm(plane, agent)
+
+    assert (await plane.rest("GET", "/v1/nodes/node-a")).json()["session_count"] == 0
+    await plane.apply(version("2.0.0"))
+    with pytest.raises(errors.FailedPrecondition, match="a warm instance of a pool") as refused:
+        await plane.call(
+            "ApplicationService.DeleteVersion",
+            application_pb2.DeleteVersionRequest(application="fake", version="1.0.0"),
+        )
+    assert refused.value.reason == "SESSIONS_ALIVE"
+    await agent.close()
+    await plane.unlinked()
+    forgotten = await plane.call("NodeService.ForgetNode", node_pb2.ForgetNodeRequest(node="node-a"))
+    assert forgotten.ended_session_count == 0

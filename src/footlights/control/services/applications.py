@@ -392,9 +392,16 @@ def _point(tx: Transaction, application: str, name: str, target: str, field: str
 
 
 def _refuse_in_use(tx: Transaction, application: str, version: str | None) -> None:
-    living = rows.live_session_count(tx, application, version)
+    living, warm = rows.live_session_count(tx, application, version)
+    what = f"{application} {version}" if version else application
+    if warm and not living:
+        raise errors.FailedPrecondition(
+            f"{what} has {'warm instances' if warm > 1 else 'a warm instance'} of a pool. Delete the pool, or have it "
+            "name another version, first.",
+            reason=errors.Reason.SESSIONS_ALIVE,
+            metadata={"sessions": "0"},
+        )
     if living:
-        what = f"{application} {version}" if version else application
         raise errors.FailedPrecondition(
             f"{what} has {living} session{'s that have' if living > 1 else ' that has'} not ended. "
             f"Terminate {'them' if living > 1 else 'it'} first.",

@@ -21,6 +21,7 @@ from footlights.control.services.enrollment import identity_message
 from footlights.control.services.writes import WriteRequest
 from footlights.filters import matches, parse
 from footlights.protocol import times
+from footlights.store import pools
 from footlights.store.cluster import replica_rows
 from footlights.store.nodes import acceptance, fleet, identities
 from footlights.store.nodes import node_rows as rows
@@ -260,6 +261,9 @@ def _messages(tx: Transaction, found: Sequence[NodeRow], known: guard.Guard, *, 
         leases[lease.node].append(lease)
     unwell = known.unwell_nodes()
     messages = [_message(row, devices[row.node], leases[row.node], now=now, unwell=row.node in unwell) for row in found]
+    ahead = {each.session_id for each in pools.instances(tx)}
+    for message in messages:
+        message.session_count = len({lease.session_id for lease in leases[message.node]} - ahead)
     quarantine.show(tx, messages, now=now)
     guard.show(known, messages, now=now)
     kept: Counter[tuple[str, str]] = Counter()
@@ -320,7 +324,6 @@ def _message(
         facts=node_pb2.NodeFacts.FromString(row.facts),
         created_time=times.timestamp(row.created_time),
         epoch=row.epoch,
-        session_count=len({lease.session_id for lease in leases}),
     )
     for name in ("connected_time", "last_seen_time", "drain_time"):
         time = getattr(row, name)

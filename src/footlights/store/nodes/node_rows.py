@@ -249,7 +249,8 @@ def forget(tx: Transaction, node: str, *, now: datetime) -> int:
     Raises FailedPrecondition where one of them belongs to a replica of a later release.
     """
     message = f"An operator said that node {node} will not come back."
-    running = [launch for launch, _ in launch_rows.live_on(tx, node)]
+    found = launch_rows.live_on(tx, node)
+    running = [launch for launch, _ in found]
     states = SessionStates.of_launches(tx, [launch.launch_id for launch in running])
     for launch in running:
         states.refuse(launch.session_id)
@@ -260,4 +261,4 @@ def forget(tx: Transaction, node: str, *, now: datetime) -> int:
     fleet.forget(tx, [node])
     tx.execute(delete(DEVICE).where(DEVICE.c.node == node))
     tx.execute(delete(NODE).where(NODE.c.node == node))
-    return len(running)
+    return sum(session.pool is None for _, session in found)

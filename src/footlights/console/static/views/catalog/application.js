@@ -11,13 +11,15 @@ import { complain, say } from "../../ui/toasts.js";
 export function Application({ id }) {
   const path = `/applications/${encodeURIComponent(id)}`;
   const all = useRead(async (signal) => {
-    const [application, versions, releases] = await Promise.all([
+    const [application, versions, releases, pools] = await Promise.all([
       call("GET", path, { signal }), pages(`${path}/versions`, {}, signal), pages(`${path}/releases`, {}, signal),
+      may("pools.read") ? pages("/pools", {}, signal) : { items: [] },
     ]);
-    return { application, versions: versions.items, releases: releases.items };
+    const mine = pools.items.filter((pool) => pool.application === id);
+    return { application, versions: versions.items, releases: releases.items, pools: mine };
   }, [id]);
   return html`<a class="back" href=${to("applications")}><${Icon} name="left" size=${14} /> Applications</a>
-    <${Loaded} of=${all} rows=${5}>${({ application, versions, releases }) => html`
+    <${Loaded} of=${all} rows=${5}>${({ application, versions, releases, pools }) => html`
       <header class="head"><div><h1>${application.display_name || application.application}</h1>
           <span class="under">${application.description}</span></div>
         <div class="head-end">${may("sessions.create") && html`<a class="button primary" href=${to("start", [id])}><${Icon} name="play" /> Start</a>`}</div></header>
@@ -26,6 +28,14 @@ export function Application({ id }) {
           <td><${Target} path=${path} release=${release} versions=${versions} onDone=${all.again} /></td>
           <td class="end"><${Ago} time=${release.updated_time} /></td></tr>`)}</tbody></table></div>`
         : html`<p class="hint">No release points at a version yet: sessions must name a version.</p>`}</section>
+      ${pools.length > 0 && html`<section class="block"><h2>Warm instances</h2><div class="table-frame"><table class="table" data-testid="pools">
+        <thead><tr><th>Pool</th><th>Version</th><th>Profile</th><th>Size</th><th class="end">Ready</th><th class="end">Starting</th><th class="end">Wanted</th></tr></thead>
+        <tbody>${pools.map((pool) => html`<tr key=${pool.pool}><td><strong>${pool.pool}</strong>${pool.status_message && html`<span class="under">${pool.status_message}</span>`}</td>
+          <td><code>${pool.resolved_version || pool.application_version || "default"}</code></td>
+          <td>${pool.profile || html`<span class="faint">none</span>`}</td>
+          <td>${pool.wait_goal == null ? pool.size : `for a wait of ${span(seconds(pool.wait_goal))}`}</td>
+          <td class="end">${pool.ready_count}</td><td class="end">${pool.starting_count}</td><td class="end">${pool.wanted_count}</td></tr>`)}</tbody></table></div>
+        <p class="hint">Started before there is a session: who starts one gets it at once. Operators set them: <code>footlights pools set</code></p></section>`}
       <section class="block"><h2>Versions</h2>${versions.length ? versions.map((version, at) => html`<${Version} key=${version.version} of=${version} id=${id} open=${at === 0}
           releases=${releases.filter((release) => release.version === version.version).map(({ release }) => release)} />`)
         : html`<${Empty} title="No version yet">Register one: <code>footlights apps apply -f FILE.yaml</code></${Empty}>`}</section>`}</${Loaded}>`;

@@ -127,6 +127,7 @@ function Facts({ session }) {
     <dt>Device</dt><dd>${session.device ? html`${session.device_name || session.device}<span class="under mono" title=${session.device}>${session.device}</span>` : html`<span class="faint">none yet</span>`}</dd>
     ${session.viewers != null && html`<dt>Viewers</dt><dd>${session.viewers}</dd>`}
     ${session.profile && html`<dt>Profile</dt><dd>${session.profile}</dd>`}
+    ${session.started_from_pool && html`<dt>Started ahead</dt><dd>by the pool ${session.started_from_pool}</dd>`}
     ${session.priority ? html`<dt>Priority</dt><dd>${session.priority}</dd>` : null}
     <dt>Max duration</dt><dd><${Limit} of=${session.limits?.max_duration} /></dd>
     <dt>Idle timeout</dt><dd><${Limit} of=${session.limits?.idle_timeout} /></dd>
