@@ -4,8 +4,9 @@
 then), ``hangs`` (bool: requests are not answered), ``http_offset`` and ``no_signal`` (where it listens instead, or not
 at all), ``status`` (the body of /v1/streaming/status or null), ``exit`` (a status to exit with), ``secret_header`` (in
 which header the launch's secret must be, if any), ``last_words`` (a line to print before), ``notice`` (what a notice is
-answered with, 404 unless said; each is printed), ``open`` (what a stage at ``/open`` is answered with, 200 unless said;
-each is printed).
+answered with, 404 unless said; each is printed), ``creds`` (the status and body that the credentials of a relay are
+answered with; each is printed), ``open`` (what a stage at ``/open`` is answered with, 200 unless said; each is
+printed).
 Without FILE there it is ready at once.
 """
 
@@ -64,6 +65,9 @@ def main() -> None:
             elif self.path == "/open":
                 print("stage", body, flush=True)
                 self.answer(wishes(path).get("open", 200), {"why": body})
+            elif self.path == "/v1/streaming/creds":
+                print("creds", body, flush=True)
+                self.answer(*wishes(path).get("creds", (200, {"success": True, "errorMessage": None})))
             elif self.path == "/v1/streaming/notice":
                 print("notice", body, flush=True)
                 self.answer(wishes(path).get("notice", 404), {})

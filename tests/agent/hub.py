@@ -22,6 +22,7 @@ from footlights.agent.v1.agent_pb2 import (
     LogPart,
     LogRequest,
     Part,
+    Relay,
     Welcome,
 )
 from footlights.agent.v1.agent_pb2_grpc import AgentServiceServicer, add_AgentServiceServicer_to_server
@@ -61,6 +62,11 @@ class Hub(AgentServiceServicer):
         self.history: list[LaunchReport] = []
         self.inventories: list[Inventory] = []
         self.parts: list[LogPart] = []
+        self.relays: list[str] = []
+        """The launches whose relay was asked for."""
+        self.relay: Callable[[int], Relay | None] = lambda _: None
+        """What is answered, by how often it was asked."""
+        self.features: tuple[str, ...] = handshake.FEATURES
         self.connections: list[Connection] = []
         self.dials = 0
         self.epoch = 0
@@ -180,6 +186,7 @@ class Hub(AgentServiceServicer):
         welcome.abandon_after.FromMilliseconds(round(self.abandon_s * 1000))
         if not self.former:
             welcome.protocol.CopyFrom(handshake.ours())
+            welcome.protocol.features[:] = self.features
         yield LinkResponse(welcome=welcome)
         for part in self._full_set():
             yield part
@@ -222,6 +229,12 @@ class Hub(AgentServiceServicer):
                 self.inventories.append(request.inventory)
             elif kind == "log_part":
                 self.parts.append(request.log_part)
+            elif kind == "relay_request":
+                launch_id = request.relay_request.launch_id
+                self.relays.append(launch_id)
+                if (answer := self.relay(len(self.relays))) is not None:
+                    answer.launch_id = launch_id
+                    await connection.outgoing.put(LinkResponse(relay=answer))
             elif kind == "goodbye":
                 self.goodbyes.append(request.goodbye.reason)
             await self._notify()

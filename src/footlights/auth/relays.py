@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """One viewer's credential for a relay; its members are named as in WebRTC's ``RTCIceServer``."""
+    """One user's credential for a relay; its members are named as in WebRTC's ``RTCIceServer``."""
 
     urls: tuple[str, ...]
     username: str
@@ -34,11 +34,13 @@ class Relays:
     """Issues credentials for one set of relays."""
 
     def __init__(self, urls: Sequence[str], secret: bytes, ttl_s: float) -> None:
-        self._urls, self._secret, self._ttl_s = tuple(urls), secret, ttl_s
+        self._urls, self._secret = tuple(urls), secret
+        self.ttl_s = ttl_s
+        """How long a credential is valid, in seconds."""
 
     def issue(self, session_id: str, now: datetime) -> Credential:
-        """Return a credential for a viewer of ``session_id``, valid from ``now`` (aware)."""
-        username = f"{int((now + timedelta(seconds=self._ttl_s)).timestamp())}:{session_id}"
+        """Return a credential for ``session_id``, a viewer's or the application's, valid from ``now`` (aware)."""
+        username = f"{int((now + timedelta(seconds=self.ttl_s)).timestamp())}:{session_id}"
         # Relays verify with SHA-1; HMAC-SHA1 is not affected by its known weaknesses.
         digest = hmac.digest(self._secret, username.encode(), hashlib.sha1)
         return Credential(self._urls, username, base64.b64encode(digest).decode())

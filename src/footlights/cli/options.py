@@ -115,7 +115,8 @@ def _option(name: str, hint: Any, default: Any, doc: str) -> tuple[Any, Any]:
         text = Annotated[float, typer.Option(flag(name), parser=duration, metavar="DURATION", **options)]
         return text, show_duration(default)
     if hint is bool:
-        return Annotated[bool, typer.Option(flag(name), **options)], default
+        spelling = f"{flag(name)}/--no-{flag(name).removeprefix('--')}" if default is True else flag(name)
+        return Annotated[bool, typer.Option(spelling, **options)], default
     if typing.get_origin(hint) in (tuple, Mapping):
         item = "K=V" if typing.get_origin(hint) is Mapping else "TEXT"
         shown = ", ".join(default) if default else ""

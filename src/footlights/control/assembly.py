@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from google.protobuf import descriptor_pool
 
 from footlights import __version__, ids
-from footlights.auth import launch_secrets
+from footlights.auth import launch_secrets, relays
 from footlights.auth.grants import Grants
 from footlights.auth.roles import Caller, Role
 from footlights.auth.tokens import replica_proofs
@@ -37,6 +37,7 @@ from footlights.control.dispatch.log_streams import LogStreams
 from footlights.control.dispatch.node_addresses import NodeAddresses
 from footlights.control.dispatch.node_identities import CertificateService, Issuer, NodeIdentities
 from footlights.control.dispatch.registry import LinkRegistry
+from footlights.control.dispatch.relays import RelayAnswers
 from footlights.control.dispatch.reports import ReportRecorder
 from footlights.control.dispatch.sender import AssignmentSender
 from footlights.control.dispatch.service import AgentPolicy, AgentService, Welcome
@@ -405,6 +406,12 @@ async def assemble(
         ),
         policy=AgentPolicy(settings.auto_accept, NodeAddresses(settings.node_networks)),
         identities=identities,
+        relays=RelayAnswers(
+            store,
+            relays.of(settings.turn_urls, settings.turn_secret_file, settings.turn_ttl_s),
+            settings.ice_servers,
+            clock,
+        ),
         replica=replicas.me,
         clock=clock,
     )

@@ -29,7 +29,9 @@ STAGE_BY_HTTP: Final = "stage_by_http"
 """The agent sends the stage to an application whose version says so."""
 AHEAD: Final = "ahead"
 """The agent starts instances ahead, and hands them over to sessions."""
-FEATURES: Final = (PARTS, RECIPES, GOODBYE, REDIRECT, SECRETS_ONCE, SECRET_VARIABLES, STAGE_BY_HTTP, AHEAD)
+RELAYS: Final = "relays"
+"""The agent asks for the relay of a launch."""
+FEATURES: Final = (PARTS, RECIPES, GOODBYE, REDIRECT, SECRETS_ONCE, SECRET_VARIABLES, STAGE_BY_HTTP, AHEAD, RELAYS)
 
 _SETS: Final[dict[frozenset[str], frozenset[str]]] = {}
 

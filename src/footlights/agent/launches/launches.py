@@ -12,7 +12,7 @@ from footlights.agent.launches.journal import JournalError
 from footlights.agent.launches.record import Record
 from footlights.agent.launches.runner import Runner
 from footlights.agent.launches.step import LaunchEnding
-from footlights.agent.v1.agent_pb2 import Assignment, LaunchReport
+from footlights.agent.v1.agent_pb2 import Assignment, LaunchReport, Relay
 from footlights.lifecycle import LaunchState
 
 if TYPE_CHECKING:
@@ -124,6 +124,12 @@ class Launches:
         else:
             record.reassign(assignment)
             runner.wake()
+
+    def take_relay(self, relay: Relay) -> None:
+        """Have a launch given its relay; one that is not known, or is over, needs none."""
+        runner = self._table.runner(relay.launch_id)
+        if runner is not None and not runner.record.state.final:
+            runner.take_relay(relay)
 
     def forget(self, launch_id: str) -> None:
         """Drop a launch whose end is recorded. One that is not over is kept."""

@@ -15,6 +15,7 @@ from footlights.agent.launches.exits import ExitWatch
 from footlights.agent.launches.notices import Notices
 from footlights.agent.launches.record import UNANSWERED_S, Record
 from footlights.agent.launches.step import Facts, OnDevice, Ready
+from footlights.agent.relays import LaunchRelay
 from footlights.devices.kinds import traits_of_kind
 from footlights.launch.front_door import FrontDoorWay
 from footlights.launch.launcher import Launcher, LaunchPlan, Phase, Status
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from footlights.agent.launches.journal import Journal
     from footlights.agent.launches.probes import ApplicationProbes
     from footlights.agent.link.outbox import Outbox
+    from footlights.agent.v1.agent_pb2 import Relay
     from footlights.supervision import Supervisor
 
 NO_OFFER_S: Final = 60.0
@@ -95,6 +97,9 @@ class Observer:
         """When something is due, on the clock; it may be past."""
         self._probe: asyncio.Task[None] | None = None
         self._notices = Notices(record, tools.clock)
+        self._relay = LaunchRelay(record.launch_id, tools.reports, tools.probes, tools.clock)
+        self._relay_note = ""
+        """What was said of its relay."""
         self._suspect: tuple[float, int] | None = None
         self._overdue = ""
         self._silent = False
@@ -131,6 +136,7 @@ class Observer:
             elif self._record.state is LaunchState.READY:
                 self._probe = asyncio.create_task(self._probe_once(self._check_presence))
         self._note_device()
+        self._note_relay()
         self._note_silence()
         overdue = self._record.overdue()
         if overdue != self._overdue:
@@ -185,6 +191,11 @@ class Observer:
                 self._log.warning("launch_note", message=message)
             self._tools.reports.changed(self._record.launch_id)
 
+    def take_relay(self, relay: Relay) -> None:
+        """Take in the relay that the control plane gives the launch."""
+        self._relay.take(relay)
+        self.next_look = 0.0
+
     def became_ready(self) -> None:
         """Drop the details of its start: the launch is ready."""
         self._detail = ""
@@ -227,6 +238,15 @@ class Observer:
             self._device_note = note
             self.say(note)
 
+    def _note_relay(self) -> None:
+        """Add a note where a ready application lacks the relay that it should have."""
+        if self._record.state is not LaunchState.READY:
+            return
+        note = self._relay.note
+        if self._record.message in ("", self._relay_note) and note != self._record.message:
+            self._relay_note = note
+            self.say(note)
+
     def _note_silence(self) -> None:
         """Say that the application does not answer, or that it does again."""
         said, self._silent = self._silent, (self._record.unanswered_for or 0.0) >= UNANSWERED_S
@@ -247,11 +267,16 @@ class Observer:
         if plan is None or launcher is None:
             return
         probes = self._tools.probes
+        self._relay.ask(plan)
         intruder = await self._intruder(launcher, plan)
         left = self._record.start_timeout - self._record.starting_for
         problem = "" if intruder else await probes.why_unready(launcher, plan, self._record.secret, max(_LEAST_S, left))
         if not intruder and not problem:
             intruder = await self._intruder(launcher, plan)
+        if not intruder and (not problem or isinstance(problem, NoOffer)):
+            # What it offers next may need the relay.
+            await self._relay.keep(plan, self._record.secret, ready=False)
+            problem = problem or self._relay.pending(plan)
         refused = ""
         if not intruder and not problem:
             try:
@@ -306,6 +331,7 @@ class Observer:
         self.next_look = self._tools.clock.now() + _PRESENCE_S
         if (notice := self._notices.due()) is not None:
             self._notices.sent(notice, await self._tools.probes.send_notice(plan, notice, secret))
+        await self._relay.keep(plan, secret, ready=True)
         found = await self._tools.probes.presence(plan, secret, self._record.pids)
         if found.unanswered:
             self._record.unheard(found.unanswered)

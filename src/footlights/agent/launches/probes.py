@@ -10,6 +10,7 @@ from footlights.launch.launcher import SESSION_FILE
 from footlights.launch.launchers import traits_of
 from footlights.launch.probes import readiness
 from footlights.launch.probes.notice import NoticeOutcome, SessionNotice, send_notice
+from footlights.launch.probes.relay import RelayAccess, give_relay
 from footlights.launch.probes.stage import send_stage
 from footlights.launch.process import ownership
 from footlights.launch.recipe.arguments import STAGE
@@ -86,6 +87,10 @@ class ApplicationProbes:
         if plan.version.stage_delivery.method != StageDelivery.HTTP or not uri:
             return ""
         return await send_stage(plan, uri, secret=secret)
+
+    async def give_relay(self, plan: LaunchPlan, relay: RelayAccess, secret: str = "") -> str:
+        """Give the application its relay; return why it does not have it."""
+        return await give_relay(plan, relay, secret=secret)
 
     async def port_intruders(self, launcher: Launcher, plan: LaunchPlan, pids: frozenset[int]) -> str:
         """Which processes outside the launch's tree listen on its ports; empty where none can, or it is not known."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from footlights.agent.launches.observer import LaunchTools
     from footlights.agent.launches.record import Record
+    from footlights.agent.v1.agent_pb2 import Relay
 
 _POLL_S: Final = 0.25
 """How often a launch is looked at: an exit that the kernel does not announce is noticed at most this much later."""
@@ -81,6 +82,11 @@ class Runner:
         """End the launch this way; the first decision counts."""
         if self.record.decide(ending):
             self._wake.set()
+
+    def take_relay(self, relay: Relay) -> None:
+        """Have the application given its relay, now."""
+        self._seen.take_relay(relay)
+        self._wake.set()
 
     def wake(self) -> None:
         """Look again now: limits may have changed."""

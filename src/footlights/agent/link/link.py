@@ -261,6 +261,7 @@ class Link:
         self._welcomed = True
         self._said = ""
         self._shared = handshake.shared(answer.welcome.protocol)
+        self._outbox.welcomed(self._shared)
         self.epoch = answer.welcome.epoch
         self._handler.welcomed(answer.welcome)
         for launch_id in self._handler.left_out():

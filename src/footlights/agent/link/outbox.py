@@ -9,10 +9,11 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
-from footlights.agent.v1.agent_pb2 import Inventory, LaunchReport, LinkRequest, LogPart
+from footlights.agent.v1.agent_pb2 import Inventory, LaunchReport, LinkRequest, LogPart, RelayRequest
+from footlights.protocol import handshake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from footlights.supervision import Supervisor
 
@@ -28,6 +29,8 @@ class Outbox:
         self._lost: dict[str, LaunchReport] = {}
         self._inventory: Inventory | None = None
         self._logs: deque[LogPart] = deque()
+        self._relays: dict[str, None] = {}
+        self._asks_relays = False
         self._filled = asyncio.Event()
         self._closed = False
         self._room = asyncio.Event()
@@ -48,6 +51,13 @@ class Outbox:
         self._inventory = inventory
         self._filled.set()
 
+    def ask_relay(self, launch_id: str) -> bool:
+        """Have the relay of a launch asked for; False where no control plane answers that."""
+        if self._asks_relays:
+            self._relays[launch_id] = None
+            self._filled.set()
+        return self._asks_relays
+
     async def log(self, part: LogPart) -> None:
         """Have output sent; waits while many parts wait already."""
         await self._room.wait()
@@ -61,19 +71,25 @@ class Outbox:
         self._closed = True
         self._filled.set()
 
+    def welcomed(self, features: Collection[str]) -> None:
+        """Note what the control plane understands."""
+        self._asks_relays = handshake.RELAYS in features
+
     def clear(self) -> None:
         """Drop everything: the next hello says it again."""
         self._changed.clear()
         self._lost.clear()
         self._inventory = None
         self._logs.clear()
+        self._relays.clear()
+        self._asks_relays = False
         self._room.set()
         self._filled.clear()
 
     @property
     def empty(self) -> bool:
         """Whether nothing waits."""
-        return not (self._changed or self._lost or self._logs or self._inventory is not None)
+        return not (self._changed or self._lost or self._relays or self._logs or self._inventory is not None)
 
     async def next(self, timeout: float) -> LinkRequest | None:
         """Take the next message; None where there was none for ``timeout`` seconds, or is to be none."""
@@ -101,6 +117,10 @@ class Outbox:
                 return LinkRequest(report=report)
         if self._lost:
             return LinkRequest(report=self._lost.pop(next(iter(self._lost))))
+        if self._relays:
+            launch_id = next(iter(self._relays))
+            del self._relays[launch_id]
+            return LinkRequest(relay_request=RelayRequest(launch_id=launch_id))
         if self._inventory is not None:
             inventory, self._inventory = self._inventory, None
             return LinkRequest(inventory=inventory)

@@ -103,6 +103,8 @@ class NodeProtocol:
                     self._launches.assign(message.assignment)
                 case "forget":
                     self._launches.forget(message.forget.launch_id)
+                case "relay":
+                    self._launches.take_relay(message.relay)
                 case "notice":
                     _log.warning("notice", reason=message.notice.reason, message=message.notice.message)
                 case _:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from footlights.control.dispatch.node_addresses import NodeAddresses
     from footlights.control.dispatch.node_identities import NodeIdentities
     from footlights.control.dispatch.registry import LinkRegistry
+    from footlights.control.dispatch.relays import RelayAnswers
     from footlights.control.dispatch.reports import ReportRecorder
     from footlights.control.dispatch.sender import AssignmentSender
     from footlights.control.observability.metrics import Metrics
@@ -114,13 +115,14 @@ class AgentService:
         welcome: Welcome,
         policy: AgentPolicy,
         identities: NodeIdentities,
+        relays: RelayAnswers,
         replica: str,
         clock: Callable[[], datetime],
     ) -> None:
         self._store, self._signals, self._registry = store, signals, registry
         self._sender, self._recorder, self._duplicates, self._logs = sender, recorder, duplicates, logs
         self._metrics, self._welcome, self._policy = metrics, welcome, policy
-        self._identities = identities
+        self._identities, self._relays = identities, relays
         self._replica, self._clock = replica, clock
         self._arriving: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -342,6 +344,8 @@ class AgentService:
                     self._logs.add(link, request.log_part)
                 elif kind == "certificate_request":
                     await self._identities.renew(link, request.certificate_request)
+                elif kind == "relay_request":
+                    await self._relays.answer(link, request.relay_request)
                 elif kind == "goodbye":
                     log.info("link_goodbye", node=link.node, epoch=link.epoch, reason=request.goodbye.reason)
                 elif kind != "heartbeat" or request.heartbeat.reports:

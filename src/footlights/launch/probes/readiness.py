@@ -87,7 +87,7 @@ async def why_unready(
                     problem = "" if await _logged(version.readiness.log_text, log_reader) else "not so yet"
                 case _:
                     status, body = await _ask(plan, _ready_path(plan), secret)
-                    problem = "" if status == _OK else _answer(status, body, secret)
+                    problem = "" if status == _OK else answer_of(status, body, secret)
             if not problem and (unreachable := await _signalling(plan, pids)):
                 return unreachable
             if not problem and version.readiness.check == Readiness.OFFER:
@@ -192,20 +192,22 @@ def _question(plan: LaunchPlan) -> str:
     return f"GET http://{loopback.HOST}:{plan.ports.http}{_ready_path(plan)}"
 
 
-def _answer(status: int, body: bytes, secret: str) -> str:
-    """Say what an application answered, with its own words where it has some."""
+def answer_of(status: int, body: bytes, *secrets: str) -> str:
+    """Say what an application answered, with its own words where it has some; ``secrets`` are not shown."""
     phrase = f"{status} {HTTPStatus(status).phrase}" if status in _STATUSES else f"{status}"
-    words = _harmless(_words(body), secret)
+    words = _harmless(_words(body), *secrets)
     return f"{phrase}, {words!r}" if words else phrase
 
 
-def _harmless(words: str, secret: str) -> str:
+def _harmless(words: str, *secrets: str) -> str:
     """Return an application's words as people may read them."""
-    return _shown(redact(words.replace(secret, "[redacted]") if secret else words))
+    for secret in filter(None, secrets):
+        words = words.replace(secret, "[redacted]")
+    return _shown(redact(words))
 
 
 def _words(body: bytes) -> str:
-    if words := _member(body, ("statusMessage", "message", "detail", "error")):
+    if words := _member(body, ("statusMessage", "errorMessage", "message", "detail", "error")):
         return words
     text = body.decode("utf-8", "replace").strip()
     return "" if text.startswith("<") or text in ("{}", "[]", "null") else text

@@ -55,7 +55,7 @@ def validate(version: Version) -> None:
         _readiness(version)
     with violations:
         _forwarded_headers(version.signaling.forwarded_headers)
-    for name in ("whep_path", "websocket_path"):
+    for name in ("whep_path", "websocket_path", "relay_path"):
         with violations:
             _url_path(f"version.signaling.{name}", getattr(version.signaling, name))
     violations.refuse()

@@ -1,0 +1,70 @@
+"""Kit's stand-in is given the relay's credentials through the whole stack, and others before they end."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import itertools
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.system.stack import Stack, until
+
+STANDIN_KIT = Path(__file__).parents[1] / "launch" / "standin_kit.py"
+SECRET = b"shared-with-the-relay"
+PRIMARY = "--/exts/omni.kit.livestream.app/primaryStream"
+VERSION = {
+    "version": "1.0.0",
+    "command": [
+        sys.executable, "-I", "-S", str(STANDIN_KIT), "108", "my.kit",
+        "--enable", "omni.kit.livestream.app", "--enable", "omni.services.livestream.session",
+        f"{PRIMARY}/signalPort={{signal_port}}",
+        "--/exts/omni.services.transport.server.http/port={http_port}",
+    ],
+    "readiness": {"check": "OFFER"},
+    "signaling": {"websocket_path": "/sign_in", "relay_path": "/v1/streaming/creds"},
+}  # fmt: skip
+
+
+async def test_kit_is_given_credentials_for_as_long_as_it_runs(tmp_path: Path) -> None:
+    """Each of them is one that the relay takes, of this session; and none is in a log, or shown to a caller."""
+    secret, journal = tmp_path / "turn.secret", tmp_path / "journals" / "kit"
+    journal.parent.mkdir()
+    secret.write_bytes(SECRET)
+    options = ("--turn-urls", "turn:localhost:3478", "--turn-secret-file", str(secret), "--turn-ttl", "6s")
+    async with Stack(tmp_path / "stack", server_options=options) as stack:
+        await stack.start_agent()
+        version: dict[str, Any] = VERSION | {"environment": {"STANDIN_JOURNAL": str(journal)}}
+        await stack.put(
+            "/applications/kit", {"application": {}, "versions": [version], "releases": {"default": "1.0.0"}}
+        )
+        created = await stack.post("/stream", {"application": "kit"})
+        await stack.session_in(created["session_id"], "READY", timeout_s=60)
+
+        def given() -> list[dict[str, Any]]:
+            return [each["creds"] for line in journal.read_text().splitlines() if "creds" in (each := json.loads(line))]
+
+        first = given()
+
+        async def three() -> bool:
+            return len(given()) >= 3
+
+        await until(three, timeout_s=60, what="Kit was given others")
+        shown = json.dumps(await stack.get(f"/v1/sessions/{created['session_id']}"))
+        logs = "".join(path.read_text() for path in (tmp_path / "stack").glob("*.log"))
+        await stack.delete(f"/stream/{created['session_id']}")
+        await stack.session_in(created["session_id"], "TERMINATED")
+
+    assert len(first) == 1
+    all_given = given()
+    for each in all_given:
+        digest = base64.b64encode(hmac.digest(SECRET, each["username"].encode(), hashlib.sha1)).decode()
+        assert (each["stunIp"], each["stunPort"], each["password"]) == ("127.0.0.1", 3478, digest)
+        assert each["username"].partition(":")[2] == created["session_id"]
+        assert digest not in logs + shown
+    ends = [int(each["username"].partition(":")[0]) for each in all_given]
+    # Renewed with a third of the six seconds left.
+    assert all(0 < after - before <= 6 for before, after in itertools.pairwise(ends))
