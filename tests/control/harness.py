@@ -27,8 +27,8 @@ from footlights import errors
 from footlights.auth.secrets import ClusterKey
 from footlights.control.assembly import REST_SERVICES, Plane, assemble
 from footlights.control.grpc_listener import AGENT_SERVICE, CERTIFICATE_SERVICE, REPLICA_SERVICE
+from footlights.control.routes import Origin
 from footlights.control.services.nvcf.sign_in import Patience
-from footlights.control.services.routes import Origin
 from footlights.control.settings import ServerSettings
 from footlights.gateway.upstream import LocalUpstream, OutgoingCall, UpstreamError
 from footlights.protocol import handshake

@@ -124,7 +124,7 @@ if TYPE_CHECKING:
     from footlights.auth.secrets import Box, ClusterKey
     from footlights.control.credentials.issuing import ServerCertificate
     from footlights.control.credentials.kubernetes import Kubernetes
-    from footlights.control.services.routes import Origin
+    from footlights.control.routes import Origin
     from footlights.control.settings import ServerSettings
     from footlights.store import Store
 

@@ -31,7 +31,7 @@ from footlights.control.credentials import issuing
 from footlights.control.credentials.kubernetes import Kubernetes
 from footlights.control.grpc_listener import GrpcListener
 from footlights.control.listeners import HttpListener
-from footlights.control.services.routes import Origin
+from footlights.control.routes import Origin
 from footlights.control.settings import split_address
 from footlights.errors import Error
 from footlights.linux.files import replace_file

@@ -20,7 +20,7 @@ from sqlalchemy import text as sql
 from footlights import errors
 from footlights.auth.roles import Caller, Role
 from footlights.control.call.sealed import Sealer
-from footlights.control.services.routes import Origin
+from footlights.control.routes import Origin
 from footlights.control.services.sessions.cursors import Cursors
 from footlights.control.services.sessions.follow import BOOKMARK_S, Followed, SessionFollower
 from footlights.store.schema import COUNTER, SESSION

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from footlights.auth.secrets import Box
     from footlights.control.call.context import Call
     from footlights.control.dispatch.sender import AssignmentSender
+    from footlights.control.routes import Origin
     from footlights.control.scheduling.cache import FleetCache
     from footlights.control.scheduling.loop import PlacementLoop
     from footlights.control.services.catalog import Catalog
-    from footlights.control.services.routes import Origin
     from footlights.control.services.sessions.resolve import Arguments, Resolved
     from footlights.control.settings import ServerSettings
     from footlights.control.signals import Signals

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from footlights.auth.roles import Caller
-    from footlights.control.services.routes import Origin
+    from footlights.control.routes import Origin
     from footlights.control.signals import Signals
     from footlights.filters import Condition
     from footlights.store import Store, Transaction

@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from footlights.control import stored
+from footlights.control.routes import add_routes
 from footlights.control.scheduling import views
 from footlights.control.services import etags
-from footlights.control.services.routes import add_routes
 from footlights.launch.recipe.stages import unopened
 from footlights.lifecycle import Intent, SessionState, known
 from footlights.protocol import enums
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.internal.enum_type_wrapper import _EnumTypeWrapper
 
-    from footlights.control.services.routes import Origin
+    from footlights.control.routes import Origin
     from footlights.store import Transaction
 
 

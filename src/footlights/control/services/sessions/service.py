@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from footlights.control.call.context import Call
     from footlights.control.call.sealed import Sealer
     from footlights.control.replication.peers import Peers
-    from footlights.control.services.routes import Origin
+    from footlights.control.routes import Origin
     from footlights.control.services.sessions.connect import SessionConnector
     from footlights.control.services.sessions.create import SessionCreator
     from footlights.control.services.sessions.follow import SessionFollower

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from footlights.v1 import application_pb2, node_pb2, session_pb2
 
-from footlights.control.services.routes import Origin, add_routes
+from footlights.control.routes import Origin, add_routes
 from footlights.control.settings import ServerSettings
 from tests.control.harness import control, version
 
