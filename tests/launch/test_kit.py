@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from footlights.v1.application_pb2 import Readiness, Version
+from websockets.asyncio.client import connect
 
 from footlights import recipes
 from footlights.errors import InvalidArgument
@@ -391,3 +392,66 @@ def test_a_signed_address_is_in_the_session_file_alone(generation: str, root: Pa
 
     assert "--/app/auto_load_usd=https://store/a.usd?[redacted]" in plan.argv
     assert "secret" not in str(plan)
+
+
+async def test_the_stand_in_says_what_was_published(
+    root: Path, tmp_path: Path, kit_root: Callable[[str], Path]
+) -> None:
+    """Its control API has the bodies of Kit's: before a session, in it, after it, and once nobody has resumed it."""
+    gate = tmp_path / "ready"
+    version = versions("108", kit_root("108"))[PROCESS]
+    version.environment.update({"STANDIN_READY_FILE": str(gate), "STANDIN_CREDS": "no relay"})
+    for index, word in enumerate(version.command):
+        if "resumeTimeoutSeconds" in word:
+            version.command[index] = word.replace("=120", "=1")
+    ports = free_ports()
+    plan = kit_plan(version, root, ports, public_address="127.0.0.1")
+    launcher = ProcessLauncher(root)
+    base = "/v1/streaming"
+
+    async def status() -> tuple[int, str]:
+        code, body = await loopback.ask(ports.http, f"{base}/ready")
+        return code, json.loads(body)["statusMessage"]
+
+    async def post(path: str, body: object) -> tuple[int, dict[str, object]]:
+        code, answer = await loopback.ask(ports.http, f"{base}/{path}", method="POST", body=json.dumps(body).encode())
+        return code, json.loads(answer)
+
+    await launcher.start(plan, b"")
+    await logged(launcher, plan, "Streaming server started")
+    assert await status() == (503, "Rtx not ready")
+    gate.touch()
+    assert await status() == (200, "Ready for connection")
+    relay = {"stunIp": "192.0.2.1", "stunPort": 3478, "username": "u", "password": "p"}
+    assert await post("creds", relay) == (200, {"success": False, "errorMessage": "no relay"})
+    assert (await post("creds", relay | {"stunPort": "3478"}))[0] == 422
+    assert await post("endsession", {"sessionId": "s", "gracefulShutdown": False}) == (
+        200,
+        {"sessionStatus": "COMPLETE"},
+    )
+    async with connect(f"ws://127.0.0.1:{ports.signal}/prefix/sign_in?peer_id=peer-1&version=2", proxy=None) as player:
+        for _ in range(3):
+            message = json.loads(await player.recv())
+        assert json.loads(message["peer_msg"]["msg"])["type"] == "offer"
+        answer = json.dumps({"type": "answer", "sdp": "v=0"})
+        await player.send(json.dumps({"peer_msg": {"from": 3, "to": 1, "msg": answer}}))
+        await until(status, lambda said: said == (200, "Streaming session active (keep alive)"))
+        graceful = {"sessionId": "s", "gracefulShutdown": True}
+        assert await post("endsession", graceful) == (200, {"sessionStatus": "AWAITING_RESUME"})
+        assert await status() == (200, "Awaiting session resume (keep alive)")
+    await until(status, lambda said: said == (503, "Streaming session ended (recycle instance)"))
+    await launcher.stop(plan)
+    await ended(launcher, plan)
+
+
+async def test_one_that_fails_as_it_starts_has_ended(root: Path, kit_root: Callable[[str], Path]) -> None:
+    """With its status and its last words."""
+    version = versions("108", kit_root("108"))[PROCESS]
+    version.environment["STANDIN_MODES"] = "fails"
+    plan = kit_plan(version, root, free_ports())
+    launcher = ProcessLauncher(root)
+
+    await launcher.start(plan, b"")
+
+    assert (await ended(launcher, plan)).exit_code == 3
+    assert "[Fatal]" in (await launcher.log(plan)).lines[-1]
