@@ -6,6 +6,7 @@ Also the tests of ``loopback``, ``notice`` and ``stage``.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,11 +17,14 @@ import pytest
 from footlights.v1.application_pb2 import FakeBehavior, Readiness, Signaling, StageDelivery, Version
 from footlights.v1.application_pb2 import Presence as PresenceRecipe
 from google.protobuf.duration_pb2 import Duration
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as serve_sockets
 
 from footlights.launch.fake import FakeLauncher
 from footlights.launch.launcher import LaunchPlan, LogPart, Ports
 from footlights.launch.probes.readiness import UNKNOWN, presence, why_unready
 from footlights.launch.probes.stage import StageRefused, send_stage
+from footlights.protocol.launch_secrets import HEADER
 from tests.launch.plans import make_plan
 
 Serve = Callable[[bytes], Awaitable[int]]
@@ -119,6 +123,43 @@ async def test_a_ready_application_says_how_it_is(serve: Serve, root: Path, body
     plan = plan_for(root, version, http=await serve(b"HTTP/1.1 503 No\r\n\r\n" + body))
 
     assert (await presence(plan, secret="launch-secret")).said == said
+
+
+OFFER = {"type": "offer", "sdp": "v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\n"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "why"),
+    [
+        ([{"hb": 1}, {"peer_msg": {"from": 1, "msg": json.dumps(OFFER)}}], ""),
+        (["no JSON", b"\xff", [], {"peer_msg": 7}, {"peer_msg": {"msg": "{"}}], " within 0.4 s"),
+        ([{"ackid": 9, "error": "NVST_R_BUSY"}], " within 0.4 s, and the application says 'NVST_R_BUSY'"),
+        ([{"peer_msg": {"msg": json.dumps(OFFER | {"type": "answer"})}}], " within 0.4 s"),
+        ([{"hb": 1}] * 40, " in 32 messages"),
+        ([{"peer_msg": {"msg": json.dumps(OFFER | {"sdp": "m=video 0 RTP/SAVPF 96"})}}], "has no picture"),
+    ],
+)
+async def test_an_offer_is_one_with_a_picture(serve: Serve, root: Path, messages: list[object], why: str) -> None:
+    """Whatever else an application sends is none; one that asks for its launch's secret is shown it."""
+
+    async def greet(player: ServerConnection) -> None:
+        assert player.request is not None
+        if player.request.headers.get(HEADER) != "launch-secret":
+            await player.close(1008, "no secret")
+        for message in messages:
+            await player.send(message if isinstance(message, str | bytes) else json.dumps(message))
+        await player.wait_closed()
+
+    async with serve_sockets(greet, "127.0.0.1", 0) as server:
+        [listener] = server.sockets
+        signaling = Signaling(websocket_path="/sign_in", checks_secret=True)
+        version = Version(readiness=Readiness(check=Readiness.OFFER), signaling=signaling)
+        ready = await serve(b"HTTP/1.1 200 OK\r\n\r\n")
+        plan = plan_for(root, version, http=ready, signal=listener.getsockname()[1])
+
+        found = await why_unready(plan, no_log, secret="launch-secret", timeout_s=0.5)
+
+    assert (found.endswith(why), bool(found)) == (True, bool(why)), found
 
 
 async def test_http_hangs(serve: Serve, root: Path) -> None:

@@ -18,6 +18,7 @@ from websockets.exceptions import WebSocketException
 
 from footlights.launch.launchers import traits_of
 from footlights.launch.probes import loopback
+from footlights.protocol.launch_secrets import HEADER
 
 if TYPE_CHECKING:
     from footlights.launch.launcher import LaunchPlan
@@ -36,8 +37,11 @@ class NoOffer(str):
     __slots__ = ()
 
 
-async def why_no_offer(plan: LaunchPlan, timeout_s: float) -> str:
-    """Return why no offer came, a ``NoOffer``; empty where one did. The player has left again."""
+async def why_no_offer(plan: LaunchPlan, timeout_s: float, secret: str = "") -> str:
+    """Return why no offer came, a ``NoOffer``; empty where one did. The player has left again.
+
+    ``secret`` is the launch's: it is shown to an application that itself asks for it.
+    """
     port, path = plan.ports.signal, plan.version.signaling.websocket_path
     peer = "".join(secrets.choice("0123456789") for _ in range(10))
     url = f"ws://{loopback.HOST}:{port}{path}?peer_id=peer-{peer}&version=2"
@@ -50,6 +54,7 @@ async def why_no_offer(plan: LaunchPlan, timeout_s: float) -> str:
             connect(
                 url,
                 subprotocols=[f"x-nv-sessionid.{plan.session_id}"],  # type: ignore[list-item]  # a NewType of str
+                additional_headers={HEADER: secret} if plan.version.signaling.checks_secret else None,
                 local_addr=(source, 0) if source else None,
                 max_size=_MOST_BYTES,
                 open_timeout=timeout_s,

@@ -93,7 +93,7 @@ async def why_unready(
             if not problem and version.readiness.check == Readiness.OFFER:
                 # A little less than there is, so that what is said is what was waited for.
                 # Some of it may be the application's own words.
-                why = _shown(await why_no_offer(plan, timeout_s * _OF_THE_TIME))
+                why = _shown(await why_no_offer(plan, timeout_s * _OF_THE_TIME, secret))
                 return NoOffer(why) if why else ""
     except (OSError, ValueError, EOFError, TimeoutError) as error:
         problem = explained(error, timeout_s)
