@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from footlights.v1.application_pb2 import Version
 
@@ -23,12 +24,14 @@ from tests.launch.waiting import ended, logged, until
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 IMAGE = "localhost/kit-replica:1"
+ISAAC_APP = "isaac-sim/apps/isaacsim.exp.full.streaming.kit"
 
 
 @pytest.fixture(scope="module", params=["docker", "podman"])
 def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealEngine]:
     kit = b"#!/usr/bin/python3 -IS\n" + STANDIN.read_bytes()
-    content = image_tar(**{"entrypoint.sh": REPLICA.read_bytes(), "app/kit/kit": kit, "app/apps/streaming.kit": b""})
+    files = {"entrypoint.sh": REPLICA.read_bytes(), "app/kit/kit": kit, "isaac-sim/kit/kit": kit}
+    content = image_tar(**files, **dict.fromkeys(("app/apps/streaming.kit", ISAAC_APP), b""))
     with real_engine(request.param, tmp_path_factory.mktemp(request.param)) as engine:
         engine.load(IMAGE, content, 'ENTRYPOINT ["/entrypoint.sh"]', 'CMD ["--unused"]')
         yield engine
@@ -108,6 +111,28 @@ async def test_before_it_was_killed_behind_its_shell(launcher: ContainerLauncher
     assert {"owned", "Opening '/srv/a.usd'"} <= {*said}
     assert status.exit_code != 0, f"after {took:.1f} s"
     assert "Shutting down." not in log
+
+
+async def test_isaac_sim_runs_as_its_user(launcher: ContainerLauncher, root: Path, stages: Path) -> None:
+    """Kit is found in the image beside the directories that are the session's own, becomes ready, and ends in order."""
+    (version,) = recipes.load("isaac-sim-6", {"ISAAC_IMAGE": IMAGE, "ACCEPT_EULA": "Y"}).versions
+    version.container.shm_size_bytes = version.container.disk_bytes = 16 << 20
+    version.environment["STANDIN_KIT"] = "isaac-6"
+    plan = plan_of(version, root, free_ports(), "")
+    await launcher.prepare(plan)
+    await launcher.start(plan, b"{}")
+    try:
+        await until(lambda: why_unready(plan, _no_log), lambda why: not why, deadline_s=60.0)
+        pids = (await launcher.status(plan)).pids
+        users = {psutil.Process(pid).uids().real for pid in pids}
+    finally:
+        await launcher.stop(plan)
+        status = await ended(launcher, plan)
+        log = (await launcher.log(plan)).lines
+        await launcher.discard(plan)
+
+    assert (status.exit_code, log[-1]) == (0, "Shutting down."), "\n".join(log)
+    assert 1234 in users
 
 
 async def _no_log(cursor: str) -> LogPart:

@@ -105,6 +105,13 @@ ROWS: Final = (
         "control/services/test_create.py::test_structured_mounts_reach_agents_of_both_releases",
     ),
     SkewRow(
+        "agent before",
+        "server this",
+        "a version with `container.entrypoint`, which it would not keep to",
+        "waits for a node whose agent knows it; all other versions are placed",
+        "control/services/test_create.py::test_an_entry_point_of_its_own_waits_for_an_agent_that_knows_it",
+    ),
+    SkewRow(
         "server this",
         "rows later",
         "an unknown value in each column of a session or launch: list, get, watch, place, drain, expire, terminate",
