@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from footlights.v1.application_pb2 import Version
+from footlights.v1.application_pb2 import StageDelivery, Version
 from google.protobuf import json_format
 
 from footlights.launch.container.docker import DockerEngine, container_config
@@ -184,6 +184,26 @@ async def test_pull_policies(around: Around) -> None:
     with pytest.raises(LaunchError, match="pull access denied for app:3") as caught:
         await around.launcher.prepare(around.plan({"image": "app:3"}))
     assert caught.value.reason == "IMAGE_PULL_FAILED"
+
+
+async def test_kits_program_for_stages_is_in_its_container(around: Around) -> None:
+    """Where its version takes the stage from the session file; no image has that program."""
+    user = {"user": f"{os.getuid()}:{os.getgid()}"}
+    plain, plan = around.plan(user), around.plan(user, "grep -c FOOTLIGHTS_SESSION_FILE $SCRIPT; exec sleep 60")
+    plan.version.stage_delivery.method = StageDelivery.SESSION_FILE
+    plan = replace(plan, environment=(*plan.environment, ("SCRIPT", "/run/footlights/kit_stage.py")))
+
+    for each in (plain, plan):
+        await around.launcher.start(each, b"{}")
+    await logged(around.launcher, plan, "1")
+
+    mounted = f"{plan.directory}/kit_stage.py:/run/footlights/kit_stage.py:ro"
+    assert [mounted in each["HostConfig"]["Binds"] for each in around.engine.created] == [False, True]
+    for each in (plain, plan):
+        await around.launcher.stop(each, kill=True)
+        await ended(around.launcher, each)
+        await around.launcher.discard(each)
+    assert not (plan.directory / "kit_stage.py").exists()
 
 
 def test_a_secret_is_on_no_command_line() -> None:

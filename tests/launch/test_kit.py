@@ -27,6 +27,8 @@ from tests.launch.standin_kit import parse
 from tests.launch.waiting import ended, logged, until
 
 STAGE = "/srv/stages/factory.usd"
+IN_CONTAINER = "/run/footlights/kit_stage.py"
+"""The program that opens the stage, as the node puts it there."""
 PROCESS, UNIT, CONTAINER = "1.3.0-process", "1.3.0-unit", "1.3.0-container"
 GENERATIONS = {"106": "kit-106", "107": "kit-107", "108": "kit-108-110"}
 """What the stand-in calls it, and its recipe."""
@@ -121,7 +123,7 @@ FLAGS = {
 }
 
 
-def flags(generation: str, *, gpu: int, stage: bool = True) -> list[str]:
+def flags(generation: str, *, gpu: int) -> list[str]:
     """The settings of a generation, as its command has them, sorted."""
     common = [
         f"{HTTP}/port=103",
@@ -132,7 +134,6 @@ def flags(generation: str, *, gpu: int, stage: bool = True) -> list[str]:
         "/renderer/multiGpu/autoEnable=false",
         "/physics/cudaDevice=0",
         "/app/fastShutdown=true",
-        *([f"/app/auto_load_usd={STAGE}"] if stage else []),
     ]
     return sorted(f"--{flag}" for flag in (*FLAGS[generation], *common))
 
@@ -163,10 +164,11 @@ def test_command_line(generation: str, root: Path) -> None:
     for name, base, gpu, opens in (
         (PROCESS, "/opt/kit-app", 3, ["--exec", str(recipes.KIT_STAGE)]),
         (UNIT, "/opt/kit-app", 0, ["--exec", str(recipes.KIT_STAGE)]),
-        (CONTAINER, "/app", 0, []),
+        (CONTAINER, "/app", 0, ["--exec", IN_CONTAINER]),
     ):
         plan = kit_plan(found[name], root, Ports(101, 102, 103))
         assert split(plan.argv) == (flags(generation, gpu=gpu), [*first(generation, base), *opens]), name
+        assert dict(plan.secret_environment) == {"OMNI_USER": "{omni_user}", "OMNI_PASS": "{omni_pass}"}
         assert dict(plan.environment)["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
         assert list(plan.version.cache_paths) == ["~/.cache/ov", "~/.cache/nvidia/GLCache", "~/.nv/ComputeCache"]
         parse(generation, list(plan.argv[2:]))
@@ -197,13 +199,15 @@ def test_isaac_sim(root: Path) -> None:
 
     enabled = ["--enable", "omni.kit.livestream.app", "--enable", "omni.services.livestream.session"]
     start = [f"{base}/kit/kit", f"{base}/apps/isaacsim.exp.full.streaming.kit", "--no-window"]
-    assert split(plan.argv) == (flags("108", gpu=0, stage=False), [*start, *enabled])
+    assert split(plan.argv) == (flags("108", gpu=0), [*start, *enabled, "--exec", IN_CONTAINER])
+    assert set(dict(plan.secret_environment)) == {"OMNI_USER", "OMNI_PASS"}
     parse("isaac-6", list(plan.argv[2:]))
     assert (version.container.user, version.container.HasField("entrypoint")) == ("1234:1234", True)
     assert (environment["ACCEPT_EULA"], environment["PRIVACY_CONSENT"]) == ("Y", "N")
     assert not Path(environment["HOME"]).is_relative_to(base)
-    assert plan.mounts == tuple(f"footlights-isaac-{name}:{base}/kit/{name}" for name in ("cache", "data", "logs"))
-    assert ContainerRules().mounts(plan.mounts) == (
+    own = tuple(f"footlights-isaac-{name}:{base}/kit/{name}" for name in ("cache", "data", "logs"))
+    assert plan.mounts == (*own, "/srv/stages:/srv/stages:ro")
+    assert ContainerRules().mounts(own) == (
         (),
         tuple(f"{base}/kit/{name}" for name in ("cache", "data", "logs")),
     )
@@ -245,7 +249,7 @@ async def test_life(generation: str, root: Path, tmp_path: Path, kit_root: Calla
     assert {ports.signal, ports.http} <= {one.port for one in ownership.listeners_inside(ports, pids)}
     assert ownership.listeners_outside(ports, pids) == ()
     settings = json.loads(report.read_text())
-    assert (settings["/app/auto_load_usd"], settings["/renderer/activeGpu"]) == (STAGE, 3)
+    assert settings["/renderer/activeGpu"] == 3
 
     assert (await presence(plan)).viewers == 0
     with socket.create_connection(("127.0.0.1", ports.signal)):
@@ -390,8 +394,8 @@ def test_a_signed_address_is_in_the_session_file_alone(generation: str, root: Pa
         public_address="192.0.2.7",
     )
 
-    assert "--/app/auto_load_usd=https://store/a.usd?[redacted]" in plan.argv
-    assert "secret" not in str(plan)
+    assert not [token for token in plan.argv if "store" in token]
+    assert "sig=secret" not in str(plan)
 
 
 async def test_the_stand_in_says_what_was_published(

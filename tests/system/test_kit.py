@@ -23,13 +23,19 @@ STANDIN_KIT = Path(__file__).parents[1] / "launch" / "standin_kit.py"
 async def test_kit_is_launched_on_its_gpu_with_its_ports(
     stack: Stack, tmp_path: Path, generation: str, recipe: str
 ) -> None:
-    """A session of Kit becomes READY on the ports and device it was given, with the stage that was asked for."""
+    """A session of Kit becomes READY on the ports and device it was given, with the stage and the user's token.
+
+    Both reach Kit past its command line: by its session file, and by its environment.
+    """
     root = tmp_path / "kit-app"
     (root / "kit").mkdir(parents=True)
     report = tmp_path / "reports" / "kit.json"
     report.parent.mkdir()
+    kept_file, seen_file = report.with_name("session"), report.with_name("seen")
     kit = root / "kit" / "kit"
-    kit.write_text(f'#!/bin/sh\nSTANDIN_REPORT={report} exec {sys.executable} -I -S {STANDIN_KIT} {generation} "$@"\n')
+    kept = f'cp "$FOOTLIGHTS_SESSION_FILE" {kept_file}; echo "$OMNI_USER $OMNI_PASS $*" > {seen_file}'
+    start = f'STANDIN_REPORT={report} exec {sys.executable} -I -S {STANDIN_KIT} {generation} "$@"'
+    kit.write_text(f"#!/bin/sh\n{kept}\n{start}\n")
     kit.chmod(0o755)
     stage = tmp_path / "stages" / "a.usd"
     machine = Standin(build(), tmp_path / "gpus.state")
@@ -44,7 +50,10 @@ async def test_kit_is_launched_on_its_gpu_with_its_ports(
         {
             "application": recipe,
             "application_version": "1.3.0-process",
-            "application_arguments": {"usd_stage_uri": str(stage)},
+            "application_arguments": {
+                "usd_stage_uri": str(stage),
+                "nucleus_connection_config": [{"url": "omniverse://nucleus", "token": "ey.users-token"}],
+            },
         },
     )
     ready = await stack.session_in(created["session_id"], "READY", timeout_s=30)
@@ -53,7 +62,13 @@ async def test_kit_is_launched_on_its_gpu_with_its_ports(
     routes = ready["routes"]["127.0.0.1"]["routes"]
     ports = {route["description"]: route["destination_port"] for route in routes}
     assert ready["device"] == GPU
-    assert str(stage) in json.dumps(settings)
+    session = json.loads(kept_file.read_text())
+    seen = seen_file.read_text()
+    assert (session["usd_stage_uri"], session["omni_pass"]) == (str(stage), "ey.users-token")
+    assert seen.startswith("$omni-api-token ey.users-token ")
+    assert (seen.count("ey.users-token"), str(stage) in seen) == (1, False)
+    assert f"--exec {recipes.KIT_STAGE}" in seen
+    assert "ey.users-token" not in json.dumps(ready)
     # Kit cannot check who connects: its own port is the block's last, and the agent has the one that is given out.
     assert str(ports["media"] + 2) in json.dumps(settings)
     status, _ = await loopback.ask(ports["signaling"], "/sign_in")

@@ -25,13 +25,13 @@ SECRETS_ONCE: Final = "secrets_once"
 """The agent keeps the secrets of a launch that it has not started, whatever is assigned later."""
 SECRET_VARIABLES: Final = "secret_variables"  # noqa: S105  # the name of a feature
 """The agent puts secrets into the environment of an application whose version says so."""
-STAGE_BY_HTTP: Final = "stage_by_http"
-"""The agent sends the stage to an application whose version says so."""
+STAGES: Final = "stages"
+"""The agent sends the stage to an application, or has it in its session file, where its version says so."""
 AHEAD: Final = "ahead"
 """The agent starts instances ahead, and hands them over to sessions."""
 RELAYS: Final = "relays"
 """The agent asks for the relay of a launch."""
-FEATURES: Final = (PARTS, RECIPES, GOODBYE, REDIRECT, SECRETS_ONCE, SECRET_VARIABLES, STAGE_BY_HTTP, AHEAD, RELAYS)
+FEATURES: Final = (PARTS, RECIPES, GOODBYE, REDIRECT, SECRETS_ONCE, SECRET_VARIABLES, STAGES, AHEAD, RELAYS)
 
 _SETS: Final[dict[frozenset[str], frozenset[str]]] = {}
 

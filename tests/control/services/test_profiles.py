@@ -9,7 +9,7 @@ from footlights.v1 import application_pb2
 from google.protobuf.struct_pb2 import Struct, Value
 
 from footlights.protocol import handshake
-from tests.control.harness import Agent, Control, control, problem, version
+from tests.control.harness import Agent, Control, control, gpu, problem, version
 from tests.control.services.test_create import logged
 
 Argument = application_pb2.Argument
@@ -120,6 +120,28 @@ async def test_a_secret_of_a_profile_alone_is_no_sessions_to_give(plane: Control
 
     assert answer.status_code == 400
     assert problem(answer)["reason"] == "ARGUMENT_UNKNOWN"
+
+
+async def test_a_sessions_own_nucleus_account_goes_before_its_profiles(plane: Control) -> None:
+    """Also where it gives it as the published API has it."""
+    pair = [Argument(name=name, type=Argument.STRING, secret=True) for name in ("omni_user", "omni_pass")]
+    kit = {"arguments": pair, "environment": {"OMNI_USER": "{omni_user}", "OMNI_PASS": "{omni_pass}"}}
+    await plane.apply(version("2.0.0", **kit))
+    await put(plane, {"secrets": {"omni_pass": SECRET, "omni_user": "service"}})
+    agent = await plane.agent("node-a", gpu(slots=2), former=False)
+    config = {"nucleus_connection_config": [{"username": "ann", "password": "hers"}]}
+    wanted = {"application": "fake", "profile": "nucleus"}
+
+    own = (await plane.rest("POST", "/v1/sessions", json=wanted | {"application_arguments": config})).json()
+    other = (await plane.rest("POST", "/v1/sessions", json=wanted)).json()
+    await plane.place()
+    told = [json.loads((await agent.assignment(each["session_id"])).secrets) for each in (own, other)]
+
+    assert told == [
+        {"omni_user": "ann", "omni_pass": "hers", **config},
+        {"omni_user": "service", "omni_pass": SECRET},
+    ]
+    assert "hers" not in str(own)
 
 
 async def test_what_was_read_is_written_back_without_the_secrets(plane: Control) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from footlights import errors
 from footlights.agent.v1 import agent_pb2
@@ -118,10 +118,14 @@ class Recipe:
             )
 
 
+_OF_THE_AGENT: Final = (application_pb2.StageDelivery.SESSION_FILE, application_pb2.StageDelivery.HTTP)
+"""How a stage is given that an agent of the release before does not give."""
+
+
 def _needed(version: application_pb2.Version) -> frozenset[str]:
     needed = {handshake.SECRET_VARIABLES} if secrets_in_environment(version) else set()
-    if version.stage_delivery.method == application_pb2.StageDelivery.HTTP:
-        needed.add(handshake.STAGE_BY_HTTP)
+    if version.stage_delivery.method in _OF_THE_AGENT:
+        needed.add(handshake.STAGES)
     return frozenset(needed)
 
 

@@ -16,11 +16,12 @@ import os
 import posixpath
 import signal
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 import psutil
 
+import footlights
 from footlights.launch import firewall
 from footlights.launch.container import log_lines
 from footlights.launch.container.engine import (
@@ -38,10 +39,10 @@ from footlights.launch.plan import OWN_FILES_SESSION_FILE, secret_variables
 from footlights.launch.probes import loopback
 from footlights.launch.process.launcher import CLUSTER_MARK, LAUNCH_MARK, own_directory
 from footlights.linux import files, procfs
+from footlights.v1.application_pb2 import StageDelivery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from footlights.launch.caches import CacheStore, ShownCache
     from footlights.launch.container.rules import ContainerRules
@@ -59,6 +60,9 @@ FIRST_PORT: Final = 1024
 """The first port that an ordinary user may listen on."""
 FIRST_USER: Final = 1_900_000_000
 """The user ids of launches begin here: none that a distribution, systemd or a user namespace gives out."""
+KIT_STAGE: Final = "kit_stage.py"
+"""The program that opens a stage in Kit, in a launch's directory and beside the session file in its container."""
+_KIT_STAGE: Final = Path(footlights.__file__).with_name("recipes") / KIT_STAGE
 DEFAULT_TASKS: Final = 4096
 DEFAULT_DISK_BYTES: Final = 4 << 30
 DEFAULT_MEMORY_SHARE: Final = 0.8
@@ -175,7 +179,7 @@ class ContainerLauncher:
             await asyncio.to_thread(_save, plan, lines)
         # Also where there is none: its network may be left, of an attempt that was cut off.
         await engine.remove(name)
-        for file in (SESSION_FILE, ENGINE):
+        for file in (SESSION_FILE, KIT_STAGE, ENGINE):
             (plan.directory / file).unlink(missing_ok=True)
 
     async def find(self, cluster_id: str) -> dict[str, frozenset[int]]:
@@ -244,6 +248,9 @@ class ContainerLauncher:
         except OSError:
             # It cannot be given away, as by a root without capabilities. Its directory is closed to others of the node.
             path.chmod(0o644)
+        if opens_from_file(plan):
+            (directory / KIT_STAGE).write_bytes(_KIT_STAGE.read_bytes())
+            (directory / KIT_STAGE).chmod(0o644)
 
 
 async def _stop(engine: Engine, name: str, grace_s: int) -> None:
@@ -275,6 +282,11 @@ def _start_error(plan: LaunchPlan, engine: Engine, error: EngineError) -> Launch
 
 def _unavailable(engine: Engine, error: EngineError) -> LaunchError:
     return LaunchError("ENGINE_UNAVAILABLE", f"{engine.name} does not answer: {error.message}", rejected=True)
+
+
+def opens_from_file(plan: LaunchPlan) -> bool:
+    """Whether a container has the program by which Kit opens a stage from the session file: no image has it."""
+    return plan.version.stage_delivery.method == StageDelivery.SESSION_FILE
 
 
 def _name(launch_id: str) -> str:
@@ -316,14 +328,17 @@ def _spec(
     container = plan.version.container
     # A device comes by CDI or not at all: some engines also have a hook that gives whatever is named here.
     environment = {"HOME": HOME, **dict(plan.environment), "NVIDIA_VISIBLE_DEVICES": "void"}
-    session_file = f"{plan.directory.absolute() / SESSION_FILE}:{OWN_FILES_SESSION_FILE}:ro"
+    directory = plan.directory.absolute()
+    own = [f"{directory / SESSION_FILE}:{OWN_FILES_SESSION_FILE}:ro"]
+    if opens_from_file(plan):
+        own.append(f"{directory / KIT_STAGE}:{posixpath.dirname(OWN_FILES_SESSION_FILE)}/{KIT_STAGE}:ro")
     return ContainerSpec(
         name=_name(plan.launch_id),
         image=container.image,
         program=plan.argv[0] if container.HasField("entrypoint") else "",
         command=plan.argv[1:] if container.HasField("entrypoint") else plan.argv,
         environment=tuple(sorted(environment.items())),
-        mounts=(*mounts, session_file),
+        mounts=(*mounts, *own),
         labels={CLUSTER_LABEL: plan.cluster_id, LAUNCH_LABEL: plan.launch_id, SESSION_LABEL: plan.session_id},
         user=user,
         working_directory=plan.working_directory,

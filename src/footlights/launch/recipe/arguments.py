@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 
 from footlights.errors import InvalidArgument, Reason, Violations
-from footlights.launch.recipe import read_again
+from footlights.launch.recipe import nucleus, read_again
 from footlights.launch.recipe.template import parse
 from footlights.protocol.bounds import bound
 from footlights.v1.application_pb2 import Argument, Version
@@ -47,6 +47,8 @@ def convert_arguments(
     """
     given = json_format.MessageToDict(arguments) if isinstance(arguments, Struct) else dict(arguments)
     declared = {argument.name: argument for argument in version.arguments}
+    if given.get(nucleus.USER) is None and given.get(nucleus.PASSWORD) is None:
+        given |= nucleus.account(version, given.get(NUCLEUS))
     violations = Violations()
     for name in given:
         if name not in declared and name not in PUBLISHED:
@@ -84,8 +86,8 @@ def convert_arguments(
             text = f"they are {size} bytes of JSON: at most {MAX_ARGUMENT_BYTES} are allowed."
             raise InvalidArgument(FIELD, text, reason=Reason.ARGUMENT_INVALID)
     with violations:
-        if nucleus := _nucleus(given.get(NUCLEUS)):
-            secrets[NUCLEUS] = nucleus
+        if connections := _nucleus(given.get(NUCLEUS)):
+            secrets[NUCLEUS] = connections
     with violations:
         if (size := len(json.dumps(secrets))) > MAX_SECRETS_BYTES:
             text = f"its secrets are {size} bytes of JSON: at most {MAX_SECRETS_BYTES} are allowed."

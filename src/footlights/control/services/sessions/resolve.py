@@ -13,7 +13,7 @@ from footlights.control import stored
 from footlights.control.dispatch.assignments import Recipe
 from footlights.launch.launchers import placed_by
 from footlights.launch.recipe import limits as recipe_limits
-from footlights.launch.recipe import overrides
+from footlights.launch.recipe import nucleus, overrides
 from footlights.launch.recipe.arguments import NUCLEUS, STAGE, convert_arguments
 from footlights.launch.recipe.stages import resolve_stage, without_query
 from footlights.protocol.bounds import bound
@@ -190,6 +190,9 @@ def arguments(resolved: Resolved, given: Struct, profile_secrets: Mapping[str, s
     """
     version, raw = resolved.version, struct_dict(given)
     declared = {argument.name for argument in version.arguments}
+    if nucleus.USER not in raw and nucleus.PASSWORD not in raw:
+        # A session's own account goes before its profile's.
+        raw |= nucleus.account(version, raw.get(NUCLEUS))
     raw = {name: value for name, value in profile_secrets.items() if name in declared} | raw
     values, secrets = convert_arguments(version, raw)
     secrets.update((name, value) for name, value in profile_secrets.items() if name not in declared)
