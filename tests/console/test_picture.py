@@ -116,6 +116,27 @@ def test_letterbox_is_not_part_of_the_picture(playing: Page) -> None:
     ]
 
 
+def test_a_proxys_prefix_is_kept(opened: Page) -> None:
+    """
+    Where the server names an origin of its own, players also try the page's, below the prefix that the page has there.
+    """
+    script = """async () => {
+      const main = document.querySelector('script[type=module]').src;
+      const { ownOrigin } = await import(main.replace('main.js', 'stream/attempts.js'));
+      const own = (path, page) => ownOrigin(new URL(path, 'http://10.0.0.1:8080'),
+        { origin: 'https://a.example', pathname: page }).href;
+      return [own('/stream/1/whep?a=b', '/console/'), own('/stream/1/whep', '/lights/console/'),
+        own('/lights/stream/1/whep', '/lights/console/'), own('/stream/1/whep', '/player.html')];
+    }"""
+
+    assert opened.evaluate(script) == [
+        "https://a.example/stream/1/whep?a=b",
+        "https://a.example/lights/stream/1/whep",
+        "https://a.example/lights/stream/1/whep",
+        "https://a.example/stream/1/whep",
+    ]
+
+
 def test_moves_are_sent_once_a_frame(playing: Page, server: Server) -> None:
     """
     A mouse that reports a thousand times a second does not flood the application: the last place of a frame counts.

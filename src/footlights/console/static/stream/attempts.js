@@ -75,8 +75,15 @@ export function reachable(address) {
   return same ? ownOrigin(address) : address;
 }
 
-/** The same path at the page's own origin: behind a proxy the server may not know the name that the page was opened by. */
-export const ownOrigin = (address) => new URL(address.pathname + address.search, location.origin);
+/**
+ * The same path at the page's own origin: behind a proxy the server may not know the name that the page was opened by,
+ * nor the prefix that the proxy puts before every path.
+ */
+export function ownOrigin(address, page = location) {
+  const [, prefix = ""] = page.pathname.match(/^(.*)\/console\//) ?? [];
+  const path = prefix && !address.pathname.startsWith(`${prefix}/`) ? prefix + address.pathname : address.pathname;
+  return new URL(path + address.search, page.origin);
+}
 
 function pause(ms, signal) {
   return new Promise((resolve) => {

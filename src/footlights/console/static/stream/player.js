@@ -47,7 +47,7 @@ export class Player extends Attempts {
     checkBrowser();
     const { whep_url: url, token, ice_servers: iceServers } = await this.#connect();
     if (ending.aborted) throw new PlayerError("stopped");
-    if (!url) throw new PlayerError("This application does not support WHEP.", { final: true });
+    if (!url) throw new PlayerError("This application offers no WHEP: clients of its own dial the routes of the session.", { final: true });
     const peer = new RTCPeerConnection({ iceServers: iceServers ?? [], bundlePolicy: "max-bundle" });
     this.#peer = peer;
     const lost = new Promise((resolve) => {
