@@ -53,6 +53,11 @@ def page(tx: Transaction, after: str, limit: int) -> Readable[PoolRow]:
     return tx.readable(select(POOL).where(POOL.c.pool > after).order_by(POOL.c.pool).limit(limit), PoolRow)
 
 
+def of(tx: Transaction, application: str) -> list[PoolRow]:
+    """Return the pools of an application."""
+    return tx.all(select(POOL).where(POOL.c.application == application), PoolRow)
+
+
 def count(tx: Transaction) -> int:
     """Return how many pools there are."""
     return int(tx.execute(select(func.count()).select_from(POOL)).scalar_one())

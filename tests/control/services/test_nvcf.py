@@ -200,6 +200,40 @@ async def test_a_deployment_says_where_a_function_can_run(portal: Control) -> No
     assert (other.status_code, "no version" in other.json()["message"]) == (404, True)
 
 
+async def test_a_deployment_says_what_pools_keep_running(portal: Control) -> None:
+    """Of the same version, whether that is said by its release or its number, and the same profile."""
+    await portal.agent()
+    own = (await functions(portal))["fake@1.0.0 False"]
+    await portal.call(
+        "ProfileService.SetProfile",
+        profile_pb2.SetProfileRequest(
+            profile=profile_pb2.Profile(profile="large", matches=[profile_pb2.Profile.Match(application="*")])
+        ),
+    )
+    pools: dict[str, dict[str, Any]] = {
+        "mine": {"size": 2},
+        "least": {"application_version": "1.0.0", "wait_goal": "1s", "min_size": 1},
+        "other": {"size": 9, "profile": "large"},
+    }
+    for name, more in pools.items():
+        answer = await portal.rest("PUT", f"/v1/pools/{name}", json={"application": "fake", **more})
+        assert answer.status_code == 200, answer.text
+    answer = await portal.rest("GET", f"/v2/nvcf/deployments/functions/{own['id']}/versions/{own['versionId']}")
+
+    [specification] = answer.json()["deployment"]["deploymentSpecifications"]
+    assert specification["minInstances"] == 3
+
+
+async def test_what_portals_cannot_start_is_inactive(portal: Control) -> None:
+    """They give no arguments."""
+    needed = application_pb2.Argument(name="scene", type=application_pb2.Argument.STRING, required=True)
+    await portal.apply(version("2.0.0", arguments=[needed]))
+    await portal.agent()
+    found = await functions(portal)
+
+    assert (found["fake@1.0.0 False"]["status"], found["fake@2.0.0 False"]["status"]) == ("ACTIVE", "INACTIVE")
+
+
 async def test_one_function_is_asked_for(portal: Control) -> None:
     """As those do who look after a portal: all versions of a function, or one of them."""
     await portal.apply(version(), application="other")

@@ -176,7 +176,7 @@ class Function(_message.Message):
         ACTIVE: Function._Status.ValueType  # 1
         """A node that is ready can run it, when a device is free."""
         INACTIVE: Function._Status.ValueType  # 2
-        """No node can run it."""
+        """No node can run it, or its sessions must give an argument, which portals do not."""
         DEGRADED: Function._Status.ValueType  # 3
         """Nodes can run it, but none of them takes sessions now."""
 
@@ -188,7 +188,7 @@ class Function(_message.Message):
     ACTIVE: Function.Status.ValueType  # 1
     """A node that is ready can run it, when a device is free."""
     INACTIVE: Function.Status.ValueType  # 2
-    """No node can run it."""
+    """No node can run it, or its sessions must give an argument, which portals do not."""
     DEGRADED: Function.Status.ValueType  # 3
     """Nodes can run it, but none of them takes sessions now."""
 
@@ -307,7 +307,7 @@ class Deployment(_message.Message):
         instance_type: _builtins.str
         """The same: there are no types of instances here."""
         min_instances: _builtins.int
-        """How many are kept running for it."""
+        """How many are kept running for it, by pools; of the first devices only."""
         max_instances: _builtins.int
         """How many could run at once, if nothing else ran."""
         max_request_concurrency: _builtins.int

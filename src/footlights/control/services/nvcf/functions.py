@@ -12,11 +12,13 @@ from footlights.control import stored
 from footlights.control.scheduling import guard, quarantine, views
 from footlights.control.services.nvcf import function_ids
 from footlights.control.services.sessions import resolve
-from footlights.launch.launchers import traits_of
+from footlights.launch.launchers import placed_by
 from footlights.nvcf.v1 import functions_pb2
 from footlights.scheduler.unserved import able
 from footlights.store import applications as rows
+from footlights.store import pools
 from footlights.store.nodes import fleet
+from footlights.v1 import application_pb2, pool_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,7 +74,11 @@ class FunctionService:
     ) -> functions_pb2.GetDeploymentResponse:
         """Return where one function can run."""
         found = await self.find(request.function_id, request.version_id)
-        wish = await self._store.read(lambda tx: self._wish(tx, found, call.caller))
+
+        def read(tx: Transaction) -> tuple[scheduler.Wish | None, int]:
+            return self._wish(tx, found, call.caller), _kept_running(tx, found)
+
+        wish, kept = await self._store.read(read)
         fleet_now = await self._fleet()
         return functions_pb2.GetDeploymentResponse(
             deployment=functions_pb2.Deployment(
@@ -82,9 +88,13 @@ class FunctionService:
                 function_status=fleet_now.status(wish),
                 deployment_specifications=[
                     functions_pb2.Deployment.Specification(
-                        gpu=name, instance_type=name, max_instances=count, max_request_concurrency=1
+                        gpu=name,
+                        instance_type=name,
+                        min_instances=0 if number else kept,
+                        max_instances=count,
+                        max_request_concurrency=1,
                     )
-                    for name, count in fleet_now.rooms(wish).most_common()
+                    for number, (name, count) in enumerate(fleet_now.rooms(wish).most_common())
                 ],
             )
         )
@@ -131,7 +141,8 @@ class FunctionService:
             version.needs.slots = version.needs.slots or resolve.DEFAULT_SLOTS
             resolve.isolate(version.needs, caller, self._settings.least_isolation)
             key = row.application, row.version
-            found[key] = views.needs_wish("", key, traits_of(version).name, version.needs, {})
+            if not _waits_for_arguments(version):
+                found[key] = views.needs_wish("", key, placed_by(version), version.needs, {})
         for release in rows.every_release(tx, application):
             if (wish := found.get((release.application, release.version))) is not None:
                 found[release.application, release.release] = wish
@@ -146,7 +157,7 @@ class FunctionService:
         return _Fleet(await self._store.read(read))
 
     def _wish(self, tx: Transaction, function: FunctionVersion, caller: Caller) -> scheduler.Wish | None:
-        """Return what a function needs; None where its version and its profile do not fit each other."""
+        """Return what a function needs; None where nothing can be started as it is."""
         try:
             found = resolve.resolve(
                 tx,
@@ -158,8 +169,26 @@ class FunctionService:
         except errors.Error as error:
             log.debug("function_unusable", function=function.name, error=error.message)
             return None
+        if _waits_for_arguments(found.version):
+            return None
         resolve.isolate(found.needs, caller, self._settings.least_isolation)
         return views.needs_wish("", (function.application, found.version.version), found.launcher, found.needs, {})
+
+
+def _kept_running(tx: Transaction, function: FunctionVersion) -> int:
+    """Return how many instances pools keep for a function, at least."""
+
+    def meant(name: str) -> str:
+        release = rows.release(tx, function.application, name)
+        return release.version if release else name
+
+    found = [pool_pb2.Pool.FromString(row.definition) for row in pools.of(tx, function.application)]
+    return sum(
+        each.size if each.HasField("size") else each.min_size
+        for each in found
+        if each.profile == function.profile
+        and meant(each.application_version or resolve.DEFAULT_RELEASE) == meant(function.version)
+    )
 
 
 class _Fleet:
@@ -186,6 +215,11 @@ class _Fleet:
                 if able(wish, device, device.memory_total_bytes):
                     found[device.name] += _room(wish, device)
         return found
+
+
+def _waits_for_arguments(version: application_pb2.Version) -> bool:
+    """Return whether a session must give an argument, which portals cannot. A secret one may be the profile's."""
+    return any(each.required and not each.secret and not each.HasField("default_value") for each in version.arguments)
 
 
 def _takes_sessions(node: scheduler.NodeView) -> bool:
