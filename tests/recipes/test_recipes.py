@@ -92,3 +92,34 @@ def test_no_such_file() -> None:
     """A file that is not there is an error that lists the recipes that ship."""
     with pytest.raises(InvalidArgument, match=r"usd-viewr: No such file or directory; .*usd-viewer"):
         recipes.load("usd-viewr")
+
+
+@pytest.mark.parametrize("name", ["kit-106", "kit-107", "kit-108-110", "isaac-sim-6"])
+def test_kit_is_reached_at_an_address_or_negotiates(name: str) -> None:
+    """Each excludes the other: with an address it negotiates nothing, and is given no relay."""
+    chosen = {
+        how: recipes.load(name, {"ACCEPT_EULA": "Y", **variables}).versions
+        for how, variables in {
+            "address": {},
+            "ice": {"KIT_PUBLIC_ADDRESS": "", "KIT_RELAY_PATH": "/v1/streaming/creds"},
+        }.items()
+    }
+    for address, ice in zip(chosen["address"], chosen["ice"], strict=True):
+        validate(address)
+        validate(ice)
+        settings = [token for token in address.command if "public" in token and "Port" not in token]
+        assert len(settings) == (name != "kit-106")
+        assert all(token.endswith("={public_address}") for token in settings)
+        assert "{public_address}" not in "".join(ice.command)
+        assert len(ice.command) == len(address.command)
+        assert (address.signaling.relay_path, ice.signaling.relay_path) == ("", "/v1/streaming/creds")
+
+
+def test_a_default_may_be_a_placeholder(tmp_path: Path) -> None:
+    """Of a launch; what is given takes its place, also nothing."""
+    file = tmp_path / "app.yaml"
+    file.write_text("application: {application: a}\nversions:\n- command: ['${HOST:-{public_address}}:${PORT:-1}']\n")
+
+    found = [recipes.load(file, given).versions[0].command[0] for given in ({}, {"HOST": ""}, {"HOST": "h"})]
+
+    assert found == ["{public_address}:1", ":1", "h:1"]

@@ -7,26 +7,16 @@ import hashlib
 import hmac
 import itertools
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.json_format import MessageToDict
+
+from footlights import recipes
+from tests.system import kits
 from tests.system.stack import Stack, until
 
-STANDIN_KIT = Path(__file__).parents[1] / "launch" / "standin_kit.py"
 SECRET = b"shared-with-the-relay"
-PRIMARY = "--/exts/omni.kit.livestream.app/primaryStream"
-VERSION = {
-    "version": "1.0.0",
-    "command": [
-        sys.executable, "-I", "-S", str(STANDIN_KIT), "108", "my.kit",
-        "--enable", "omni.kit.livestream.app", "--enable", "omni.services.livestream.session",
-        f"{PRIMARY}/signalPort={{signal_port}}",
-        "--/exts/omni.services.transport.server.http/port={http_port}",
-    ],
-    "readiness": {"check": "OFFER"},
-    "signaling": {"websocket_path": "/sign_in", "relay_path": "/v1/streaming/creds"},
-}  # fmt: skip
 
 
 async def test_kit_is_given_credentials_for_as_long_as_it_runs(tmp_path: Path) -> None:
@@ -36,12 +26,13 @@ async def test_kit_is_given_credentials_for_as_long_as_it_runs(tmp_path: Path) -
     secret.write_bytes(SECRET)
     options = ("--turn-urls", "turn:localhost:3478", "--turn-secret-file", str(secret), "--turn-ttl", "6s")
     async with Stack(tmp_path / "stack", server_options=options) as stack:
-        await stack.start_agent()
-        version: dict[str, Any] = VERSION | {"environment": {"STANDIN_JOURNAL": str(journal)}}
-        await stack.put(
-            "/applications/kit", {"application": {}, "versions": [version], "releases": {"default": "1.0.0"}}
-        )
-        created = await stack.post("/stream", {"application": "kit"})
+        agent = ("--launchers", "process", "--devices", "nvml")
+        await stack.start_agent("gpu-node", *agent, environment=kits.machine(tmp_path).environment)
+        root = kits.lay_out(tmp_path, STANDIN_JOURNAL=str(journal))
+        negotiates = {"KIT_PUBLIC_ADDRESS": "", "KIT_RELAY_PATH": "/v1/streaming/creds"}
+        manifest = recipes.load("kit-108-110", {"KIT_ROOT": str(root), **negotiates})
+        await stack.put("/applications/kit-108-110", MessageToDict(manifest, preserving_proto_field_name=True))
+        created = await stack.post("/stream", {"application": "kit-108-110"})
         await stack.session_in(created["session_id"], "READY", timeout_s=60)
 
         def given() -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from footlights import recipes
-from footlights.devices.fake_state import FakeGpu, FakeState
-from tests.devices.standin import Standin, build
+from tests.system import kits
 from tests.system.stack import Stack, until
-
-STANDIN_KIT = Path(__file__).parents[1] / "launch" / "standin_kit.py"
-
-
-def _kit(directory: Path) -> Path:
-    """Lay out a built application whose Kit is the stand-in."""
-    root = directory / "kit-app"
-    (root / "kit").mkdir(parents=True)
-    kit = root / "kit" / "kit"
-    kit.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {STANDIN_KIT} 108 "$@"\n')
-    kit.chmod(0o755)
-    return root
 
 
 async def _ready(viewer: httpx2.AsyncClient, stream_id: str) -> dict[str, Any]:
@@ -54,12 +40,10 @@ async def test_a_viewer_dials_the_node_for_signalling_and_media(tmp_path: Path) 
     options = ("--kas", "--kas-user", "viewer", "--min-isolation", "none", "--public-url", f"http://localhost:{port}")
     stack = Stack(tmp_path / "stack", server_options=options)
     stack.http = f"http://127.0.0.1:{port}"
-    machine = Standin(build(), tmp_path / "gpus.state")
-    machine.set(FakeState(gpus=(FakeGpu(uuid="GPU-00000000-0000-0000-0000-000000000001"),)))
     async with stack, stack.client("") as viewer:
         agent = ("--launchers", "process", "--devices", "nvml")
-        await stack.start_agent("gpu-node", *agent, environment=machine.environment)
-        manifest = recipes.load("kit-108", {"KIT_ROOT": str(_kit(tmp_path))})
+        await stack.start_agent("gpu-node", *agent, environment=kits.machine(tmp_path).environment)
+        manifest = recipes.load("kit-108", {"KIT_ROOT": str(kits.lay_out(tmp_path))})
         await stack.put("/applications/kit-108", MessageToDict(manifest, preserving_proto_field_name=True))
 
         made = (await viewer.post("/streaming/stream", json={"id": "kit-108", "profile": "default"})).json()
@@ -80,8 +64,9 @@ async def test_a_viewer_dials_the_node_for_signalling_and_media(tmp_path: Path) 
             assert json.loads(said[2]["peer_msg"]["msg"])["type"] == "offer"
             await stack.session_in(made["id"], "ACTIVE")
             assert [each["session_id"] for each in (await stack.get(f"/v1/sessions/{made['id']}/viewers"))["items"]]
+            another = url.replace("peer-0", "peer-1")
             with pytest.raises(ConnectionClosed) as second:
-                async with connect(url, subprotocols=[player]) as other:  # type: ignore[list-item]
+                async with connect(another, subprotocols=[player]) as other:  # type: ignore[list-item]
                     await other.recv()
         assert second.value.rcvd is not None
         assert second.value.rcvd.code == 3005

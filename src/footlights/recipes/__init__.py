@@ -4,7 +4,7 @@ A file is an ``ApplyApplicationRequest`` in YAML: ``application``, ``versions``,
 variables, which are replaced once, when the file is read, so that one file works on differently installed hosts:
 
     ${NAME}             required
-    ${NAME:-default}    the default if NAME is not given
+    ${NAME:-default}    the default if NAME is not given; it may be a placeholder of a launch, ``{public_address}``
     ${NAME:?VALUE}      required, and nothing but VALUE: for what somebody has to agree to
     $${                 a literal ``${``
 
@@ -35,7 +35,7 @@ KIT_STAGE = Path(__file__).with_name("kit_stage.py")
 MAX_FILE_BYTES = 4 << 20
 RENAMED = {"kit-108": "kit-108-110"}
 """Recipes of releases before, by the names that they had: each is loaded for an application of its old name."""
-_VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([-?])([^}]*))?\}|\$\{")
+_VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([-?])((?:[^{}]|\{[^{}]*\})*))?\}|\$\{")
 
 
 def names() -> list[str]:
