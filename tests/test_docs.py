@@ -83,7 +83,7 @@ def test_what_the_page_about_kit_names_exists() -> None:
     settings = {each.name.removesuffix("_s") for of in (ServerSettings, AgentConfig) for each in fields(of)}
     known = {name.replace("_", "-") for name in settings} | {f"no-{name.replace('_', '-')}" for name in settings}
 
-    of_commands = {"set", "stage", "wait", "application", "size", "wait-goal", "max-size"}
+    of_commands = {"set", "stage", "wait", "application", "version", "size", "wait-goal", "max-size"}
     assert named - known == {"exec", *of_commands}
     shipped = {path.stem for path in (SRC / "recipes").glob("*.yaml")}
     assert set(re.findall(r"`?((?:kit|isaac-sim)-\d[\d-]*)\b", text)) == {
