@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from footlights.v1 import application_pb2, node_pb2, profile_pb2, session_pb2
+from footlights.v1 import application_pb2, node_pb2, profile_pb2, session_pb2, viewer_pb2
 from google.protobuf.duration_pb2 import Duration
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -117,8 +117,8 @@ async def everything(plane: Control) -> list[str]:
 
 
 async def ended(plane: Control) -> bool:
-    """Return whether the only session is ending."""
-    return await everything(plane) == ["TERMINATING"]
+    """Return whether the only session is ending, or has ended."""
+    return await everything(plane) in (["TERMINATING"], ["TERMINATED"])
 
 
 async def closing(socket: ClientConnection) -> tuple[int | None, str]:
@@ -345,28 +345,12 @@ async def test_where_no_device_is_free_nothing_is_left_waiting(tmp_path: Path, m
 
 
 async def test_a_session_whose_client_has_left_ends(portal: Control) -> None:
-    """Nobody else has its id."""
-    await portal.agent()
-    headers = [(name.lower().encode(), value.encode()) for name, value in (await asks(portal)).items()]
-    scope: dict[str, Any] = {
-        "type": "http",
-        "method": "POST",
-        "path": "/sign_in",
-        "scheme": "http",
-        "query_string": b"",
-    }
-
-    scope["headers"] = headers
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.disconnect"}
-
-    async def answer(_: dict[str, Any]) -> None:
-        pass
-
-    await portal.plane.app(scope, receive, answer)
-
-    assert await everything(portal) == ["TERMINATING"]
+    """Nobody else has its id: long before it would be refused for want of a device."""
+    headers = await asks(portal)
+    async with site(portal) as (host, _), httpx2.AsyncClient(timeout=0.5) as client:
+        with pytest.raises(httpx2.ReadTimeout):
+            await client.post(f"http://{host}/sign_in", headers=headers)
+        await until(lambda: ended(portal), timeout_s=PATIENT.start_s / 2)
 
 
 async def test_a_session_is_looked_at_and_ended_by_its_id(portal: Control) -> None:
@@ -416,6 +400,29 @@ async def test_a_portals_socket_is_joined_to_the_application(portal: Control) ->
     names = {name.lower(): value for name, value in seen.headers.items()}
     assert (names["nvcf-reqid"], names["nucleus-token"]) == (started_id, "n1")
     assert not names.keys() & {"authorization", "cookie", "function-id", "function-version-id", "x-nvcf-absorb"}
+
+
+async def test_who_comes_back_is_the_same_viewer(portal: Control) -> None:
+    """So it takes the place of its own lost socket, and, once it was disconnected by a call, it is out."""
+    agent, started_id = await started(portal)
+    headers = await asks(portal, Cookie=f"nvcf-request-id={started_id}")
+    asked = viewer_pb2.ListViewersRequest(session_id=started_id)
+    async with site(portal) as (host, application):
+        await agent.ready(started_id, signal_port=application.port)
+        async with dial(host, headers) as lost, dial(host, headers) as socket:
+            assert await closing(lost) != (None, "")
+            await socket.send("hello")
+            assert await socket.recv() == "hello"
+            [viewer] = (await portal.call("ViewerService.ListViewers", asked)).items
+            await portal.call(
+                "ViewerService.DisconnectViewer",
+                viewer_pb2.DisconnectViewerRequest(session_id=started_id, viewer_id=viewer.viewer_id),
+            )
+        with pytest.raises(InvalidStatus) as refused:
+            await _opened(dial(host, headers))
+
+    assert refused.value.response.status_code == 403
+    assert b"disconnected" in (refused.value.response.body or b"")
 
 
 async def test_a_browser_says_all_in_subprotocols(portal: Control) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -47,6 +49,7 @@ _SEEN: Final = (State.READY, State.ACTIVE)
 _STARTS: Final = PlaceLimits(512, per_session=512, per_grant=512)
 _WAITING: Final = PlaceLimits(2048, per_session=8, per_grant=2048)
 _CALL_S: Final = 20.0
+_MOST_REMEMBERED: Final = 10_000
 _LIMITS: Final = ("reconnect_timeout", "never_connected_timeout")
 
 
@@ -62,6 +65,16 @@ class Patience:
     """Between two looks at a session."""
     beat_s: float = 5.0
     """Between two signs of life on a socket that was opened without its application."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """The way of a viewer into a session."""
+
+    text: str = field(repr=False)
+    """The grant."""
+    remember: Callable[[], None]
+    """Is called once it has opened the session."""
 
 
 class SignIn:
@@ -91,6 +104,8 @@ class SignIn:
         self._authenticator, self._functions, self._front_door = authenticator, functions, front_door
         self._patience = patience or Patience()
         self._cors = Cors(cors_origins, expose=(REQUEST_ID, "Retry-After", "X-Request-Id"), request_headers=())
+        self._used: OrderedDict[tuple[str, str], str] = OrderedDict()
+        """Grants that have opened a session here, by it and its caller: who comes back is the same viewer."""
         self._starts, self._waiting = Places("starts", _STARTS), Places("waiting sockets", _WAITING)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,10 +164,11 @@ class SignIn:
             if inbox.is_flooded:
                 await reply.end_flood()
             elif grant:
-                await self._front_door(passed_on(scope, reply.session_id, grant), inbox.hand_over(), reply.pass_on)
+                asked_for = passed_on(scope, reply.session_id, grant.text)
+                await self._front_door(asked_for, inbox.hand_over(), partial(reply.pass_on, on_joined=grant.remember))
 
-    async def _admitted(self, scope: Scope, asked: Asked, inbox: Inbox, reply: Reply) -> str:
-        """Wait until a session can be seen, and return the grant for it; empty where its client has left."""
+    async def _admitted(self, scope: Scope, asked: Asked, inbox: Inbox, reply: Reply) -> _Way | None:
+        """Wait until a session can be seen, and return the way to it; None where its client has left."""
         opens_at = asyncio.get_running_loop().time() + self._patience.open_s
         caller = await self._caller(asked)
         started = not asked.request_id
@@ -170,11 +186,19 @@ class SignIn:
         if inbox.left.is_set():
             if started and not reply.is_open:
                 await self._end(asked, session_id)
-            return ""
+            return None
         if session.state not in _SEEN:
             raise _ended(session)
-        grant = await self._call("ConnectSession", asked, session_pb2.ConnectSessionRequest(session_id=session_id))
-        return str(grant.token)
+        granted = await self._call("ConnectSession", asked, session_pb2.ConnectSessionRequest(session_id=session_id))
+        key = session_id, caller.subject
+        grant = self._used.get(key, granted.token)
+        return _Way(grant, partial(self._remember, key, grant))
+
+    def _remember(self, key: tuple[str, str], grant: str) -> None:
+        self._used[key] = grant
+        self._used.move_to_end(key)
+        while len(self._used) > _MOST_REMEMBERED:
+            self._used.popitem(last=False)
 
     async def _start(self, asked: Asked, left: Callable[[], bool]) -> session_pb2.Session:
         """Create a session, and wait until it has a device. One that has none in time ends: nobody would wait for it.
