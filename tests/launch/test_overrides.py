@@ -126,3 +126,26 @@ def test_a_version_of_before_todays_rules_keeps_its_profiles() -> None:
     old = Version(application="old", version="1.0.0", command=["sh", "-c", "{usd_stage_uri}"])
 
     assert overrides.applied(old, profile(environment={"A": "1"})).environment == {"A": "1"}
+
+
+@pytest.mark.parametrize(
+    ("members", "problem"),
+    [
+        ({"arguments": {"title": "$(id)"}}, "the image's own entry point may parse it once more"),
+        ({"arguments": {"usd_stage_uri": "/srv/stages/a b.usd"}}, "the image's own entry point may parse it once more"),
+        ({"environment": {"NVDA_KIT_ARGS": "{title}"}}, "lets a session add its own"),
+        ({"environment": {"TITLE": "x{title}"}}, "the image's own entry point may parse it once more"),
+    ],
+)
+def test_a_profile_hands_nothing_to_a_second_parser(members: dict[str, Any], problem: str) -> None:
+    """What an image's own entry point would read again is refused of a profile as of a version and a session."""
+    wrapped = Version(version="1.0.0", command=["--title", "{title}", "{usd_stage_uri}"])
+    wrapped.arguments.add(name="title", type=Argument.STRING, required=True)
+    wrapped.allowed_stage_roots.append("/srv/stages")
+    wrapped.container.image = "app:1"
+
+    with pytest.raises(FailedPrecondition) as refused:
+        overrides.applied(wrapped, profile(**members))
+
+    assert (refused.value.reason, problem in str(refused.value)) == (Reason.PROFILE_NOT_APPLICABLE, True)
+    overrides.applied(wrapped, profile(arguments={"title": "plain"}, environment={"NVDA_KIT_ARGS": "--/a/b=1"}))

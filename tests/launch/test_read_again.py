@@ -143,8 +143,9 @@ def test_a_stage_is_text_of_a_session(stage: str) -> None:
         resolve_stage(wrapped, stage)
 
     assert (caught.value.field, caught.value.reason) == ("application_arguments.usd_stage_uri", Reason.TEXT_UNSAFE)
-    with pytest.raises(LaunchError, match="may parse it once more"):
+    with pytest.raises(LaunchError, match="may parse it once more") as refused:
         make_plan(wrapped, Path("/nowhere"), usd_stage_uri=stage)
+    assert "b=2" not in f"{caught.value} {refused.value}", "it may be a signature"
 
 
 def test_stages_that_pass() -> None:

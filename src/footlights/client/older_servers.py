@@ -36,7 +36,7 @@ MUST_BE_KNOWN_INSIDE: Final = frozenset(
         *("unlimited", "cleared", "volume_mounts", "stage_from_session_file", "stage_delivery"),
         *("Profile.environment", "Profile.arguments", "Profile.secrets"),
         *("unresponsive_timeout", "reconnect_timeout"),
-        *("systemd", "isolation", "memory_bytes", "processors", "tasks", "disk_bytes"),
+        *("systemd", "isolation", "memory_bytes", "processors", "tasks", "disk_bytes", "entrypoint"),
     }
 )
 """Those of the messages in requests; with the message's name where others have one of that name that is older."""

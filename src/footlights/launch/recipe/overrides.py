@@ -13,7 +13,7 @@ from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 
 from footlights.errors import FailedPrecondition, InvalidArgument, Reason, Violations
-from footlights.launch.recipe import recipe
+from footlights.launch.recipe import read_again, recipe
 from footlights.launch.recipe.arguments import MAX_VARIABLE_BYTES, NUCLEUS, PUBLISHED, STAGE, convert_value
 from footlights.launch.recipe.stages import parse_stage, resolve_stage, without_query
 from footlights.launch.recipe.template import BUILT_IN, NAME, TemplateError, parse
@@ -140,8 +140,12 @@ def _set_default(version: Version, name: str, value: object) -> None:
         raise InvalidArgument(field, f"the version declares no such argument; it has {known}.")
     if argument.secret:
         raise InvalidArgument(field, "it is a secret, and profiles are shown: give it in secrets.")
+    converted = convert_value(argument, value, field=field)
+    if isinstance(converted, str):
+        # A node does not know whose it is, and checks it as a session's.
+        read_again.check(version, name, converted)
     struct = Struct()
-    struct.update({name: convert_value(argument, value, field=field)})
+    struct.update({name: converted})
     argument.default_value.CopyFrom(struct.fields[name])
 
 

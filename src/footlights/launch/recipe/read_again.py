@@ -43,7 +43,9 @@ def free_names(version: Version) -> frozenset[str]:
 def check(version: Version, name: str, text: str) -> None:
     """Check the text that a session gives for a placeholder. Raises InvalidArgument ``TEXT_UNSAFE``."""
     if why := _problem(version, name, text):
-        shown = repr(text if len(text) <= 200 else f"{text[:200]}…")
+        # What follows the address of a stage may be a signature.
+        plain, question, _ = text.partition("?") if name == STAGE_NAME else (text, "", "")
+        shown = repr(f"{plain[:200]}…" if len(plain) > 200 else f"{plain}{question and '?[redacted]'}")
         raise InvalidArgument(f"application_arguments.{name}", f"{shown}: {why}.", reason=Reason.TEXT_UNSAFE)
 
 
