@@ -396,3 +396,17 @@ def test_the_authority_is_replaced(run: Run, standin: Standin) -> None:
     assert retired.stdout.split() == ["new", "old"]
     assert standin.requests("RotateAuthority")[0].ttl.seconds == 365 * 86400
     assert standin.requests("RetireAuthorities")[0].force
+
+
+def test_a_profiles_secret_is_given_by_file(run: Run, standin: Standin, tmp_path: Path) -> None:
+    """A file of its own, or stdin; the answer has none of it."""
+    standin.on("SetProfile", lambda request: profile_pb2.Profile(profile=request.profile.profile))
+    file = tmp_path / "big.yaml"
+    file.write_text('profile: big\nenvironment: {OMNI_PASS: "{omni_pass}"}\nsecrets: {kept: "[redacted]"}\n')
+
+    done = run("profiles", "set", "-f", str(file), "--secret-file", "omni_pass=-", stdin="hunter2\n")
+    several = run("profiles", "set", "-f", str(file), "-f", str(file), "--secret-file", "omni_pass=-", stdin="x")
+
+    assert dict(standin.requests("SetProfile")[0].profile.secrets) == {"kept": "[redacted]", "omni_pass": "hunter2"}
+    assert "hunter2" not in done.stdout + done.stderr
+    assert several.exit_code == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -511,3 +512,17 @@ def test_unavailable_says_when_it_was_the_servers_own_word(run: Run, standin: St
     done = run("sessions", "show", "s-1")
 
     assert (done.exit_code, done.stderr) == (5, "error: Restarting. Try again in a minute.\n")
+
+
+def test_a_secret_is_given_by_file(run: Run, standin: Standin, tmp_path: Path) -> None:
+    """As it is, without the line end that editors add: it is not JSON, and on no command line."""
+    standin.on("CreateSession", session(S.STARTING))
+    file = tmp_path / "pass"
+    file.write_text("0123\n")
+
+    done = run("sessions", "create", "a", "--secret-file", f"omni_pass={file}", "--arg", "n=1")
+    missing = run("sessions", "create", "a", "--secret-file", f"omni_pass={file}.not")
+
+    assert done.exit_code == 0
+    assert dict(standin.requests("CreateSession")[0].application_arguments) == {"omni_pass": "0123", "n": 1}
+    assert (missing.exit_code, "--secret-file" in missing.stderr) == (2, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -191,6 +192,22 @@ def pairs(option: str, texts: list[str]) -> dict[str, str]:
     return found
 
 
+def secret_texts(texts: list[str]) -> dict[str, str]:
+    """Return the contents of files given as ``K=FILE``, ``-`` being stdin, without the line end that editors add.
+
+    Raises ``InvalidArgument`` where one cannot be read.
+    """
+    found: dict[str, str] = {}
+    for key, source in pairs("secret-file", texts).items():
+        try:
+            text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as problem:
+            why = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8 text"
+            raise InvalidArgument("--secret-file", f"{source} cannot be read: {why}.") from None
+        found[key] = text.removesuffix("\n").removesuffix("\r")
+    return found
+
+
 async def whole(items: Items[_AnswerT, Any], most: int | None = None) -> _AnswerT:
     """Return a list as one answer: the first page, with the items of all pages, until there are ``most``."""
     pages = [page async for page in items.pages(most)]
@@ -204,8 +221,6 @@ async def whole(items: Items[_AnswerT, Any], most: int | None = None) -> _Answer
 
 def confirm(question: str, *, yes: bool) -> None:
     """Ask before an action that cannot be undone, if there is a terminal."""
-    import sys
-
     if not yes and sys.stdin.isatty():
         typer.confirm(question, abort=True, err=True)
 

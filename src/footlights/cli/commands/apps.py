@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from footlights.cli import show
-from footlights.cli.calls import Cli, DryRun, Yes, command, confirm, group, pairs, whole
+from footlights.cli.calls import Cli, DryRun, Yes, command, confirm, group, pairs, secret_texts, whole
 from footlights.cli.output import details, emit, table
 from footlights.errors import InvalidArgument
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from footlights.v1 import application_pb2, profile_pb2
 
 app = group("Register applications, their versions and releases.")
-profiles_app = group("Manage profiles: named bundles of needs and limits.")
+profiles_app = group("Manage profiles: named bundles of needs, limits, environment, arguments and secrets.")
 
 Application = Annotated[str, typer.Argument(metavar="APPLICATION", help="The application's id.")]
 Version = Annotated[str, typer.Argument(metavar="VERSION", help="The version.")]
@@ -204,10 +204,21 @@ async def profiles_set(
     file: Annotated[
         list[str], typer.Option("--file", "-f", metavar="FILE", help="A profile's YAML file; repeatable; - is stdin.")
     ],
+    secret_file: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--secret-file",
+            metavar="K=FILE",
+            help="A secret of the profile, from a file of its own; - is stdin; repeatable. For one profile only.",
+        ),
+    ] = None,
     dry_run: DryRun = False,
 ) -> None:
     """Create or replace profiles from files. Existing sessions are not changed."""
+    if secret_file and len(file) > 1:
+        raise InvalidArgument("--secret-file", "is for one profile; set each of them by itself.")
     wanted = [_profile(source) for source in file]
+    wanted[0].secrets.update(secret_texts(secret_file or []))
     async with cli.client() as client:
         for profile in wanted:
             answer = await client.profiles.set(profile, validate_only=dry_run)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from footlights.cli import show
-from footlights.cli.calls import Cli, DryRun, command, group, pairs, whole
+from footlights.cli.calls import Cli, DryRun, command, group, pairs, secret_texts, whole
 from footlights.cli.durations import duration
 from footlights.cli.output import Output, application_output, emit, emit_line, table
 from footlights.cli.progress import SessionProgress
@@ -60,6 +60,14 @@ async def create(
             help="An argument; repeatable. Parsed as JSON if possible, else text: n=5, s='\"5\"'.",
         ),
     ] = None,
+    secret_file: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--secret-file",
+            metavar="K=FILE",
+            help="A secret argument, from a file, so that it is on no command line; - is stdin; repeatable.",
+        ),
+    ] = None,
     profile: Profile = "",
     label: Annotated[list[str] | None, typer.Option("--label", metavar="K=V", help="A label; repeatable.")] = None,
     priority: Priority = 0,
@@ -93,7 +101,7 @@ async def create(
         labels=pairs("label", label or []),
         username=user,
     )
-    arguments = _arguments(arg or [], stage)
+    arguments = _arguments(arg or [], stage) | secret_texts(secret_file or [])
     if arguments:
         request.application_arguments.update(arguments)
     if max_duration is not None:

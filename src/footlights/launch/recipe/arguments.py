@@ -89,11 +89,16 @@ def convert_arguments(
         if connections := _nucleus(given.get(NUCLEUS)):
             secrets[NUCLEUS] = connections
     with violations:
-        if (size := len(json.dumps(secrets))) > MAX_SECRETS_BYTES:
-            text = f"its secrets are {size} bytes of JSON: at most {MAX_SECRETS_BYTES} are allowed."
-            raise InvalidArgument(FIELD, text, reason=Reason.ARGUMENT_INVALID)
+        check_secrets(secrets)
     violations.refuse()
     return values, secrets
+
+
+def check_secrets(secrets: Mapping[str, object]) -> None:
+    """Check that a node can be sent all secrets of a session. Raises InvalidArgument."""
+    if (size := len(json.dumps(secrets))) > MAX_SECRETS_BYTES:
+        text = f"its secrets are {size} bytes of JSON: at most {MAX_SECRETS_BYTES} are allowed."
+        raise InvalidArgument(FIELD, text, reason=Reason.ARGUMENT_INVALID)
 
 
 def secrets_in_environment(version: Version) -> frozenset[str]:

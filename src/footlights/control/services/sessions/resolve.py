@@ -14,7 +14,7 @@ from footlights.control.dispatch.assignments import Recipe
 from footlights.launch.launchers import placed_by
 from footlights.launch.recipe import limits as recipe_limits
 from footlights.launch.recipe import nucleus, overrides
-from footlights.launch.recipe.arguments import NUCLEUS, STAGE, convert_arguments
+from footlights.launch.recipe.arguments import NUCLEUS, STAGE, check_secrets, convert_arguments
 from footlights.launch.recipe.stages import resolve_stage, without_query
 from footlights.protocol.bounds import bound
 from footlights.protocol.isolation import Isolation
@@ -196,6 +196,7 @@ def arguments(resolved: Resolved, given: Struct, profile_secrets: Mapping[str, s
     raw = {name: value for name, value in profile_secrets.items() if name in declared} | raw
     values, secrets = convert_arguments(version, raw)
     secrets.update((name, value) for name, value in profile_secrets.items() if name not in declared)
+    check_secrets(secrets)
     uri = resolve_stage(version, str(values.get(STAGE, "")))
     shown: dict[str, Any] = {STAGE: "", NUCLEUS: [], **values}
     shown.update((name, _redacted(name, secret)) for name, secret in secrets.items())
