@@ -19,7 +19,7 @@ What must hold:
 * Only packaged files are served, and the library's: all are read once, into memory, at start. No request names a path
   on disk.
 * The library is code of others. It runs in a sandboxed frame without an origin, gets a grant for one session, and
-  cannot read the page, its token or another server.
+  cannot read the page or its token, nor ask another server.
 """
 
 from footlights.console.app import console

@@ -34,7 +34,7 @@ def console(*, connect_sources: Iterable[str] = (), kit_library: KitLibrary | No
 
     With ``kit_library`` the page also plays sessions of applications that speak NVIDIA's signalling, in a frame at
     ``/console/kit/<digest>/frame.html``. Because the code there is not ours, that frame has no origin and a policy of
-    its own: it cannot read the page or its token, and connects to this server only.
+    its own: it cannot read the page or its token, and sends requests to this server only.
 
     Args:
         connect_sources: Additional origins that the page may connect to, such as a separate front door
