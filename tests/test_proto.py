@@ -260,6 +260,7 @@ NAMED_OTHERWISE = {
     "footlights.v1.RotateAuthorityRequest.ttl": "as a token's",
     "footlights.v1.CreateTokenRequest.ttl": "the common word for a lifetime",
     "footlights.replica.v1.FindRivalRequest.patience": "between replicas only",
+    "footlights.v1.Pool.wait_goal": "what is aimed at, and not how long anything is",
     "footlights.agent.v1.LaunchReport.Step.age": "how long ago, the opposite of a time",
 }
 """Times and durations whose names do not end as such, with the reason."""

@@ -1,6 +1,6 @@
 """The SDK against a real gRPC server with scripted answers.
 
-The modules `client`, `connection`, `errors`, `sessions`, `applications` and `fleet`.
+The modules `client`, `connection`, `errors`, `sessions`, `applications`, `pools` and `fleet`.
 """
 
 from __future__ import annotations

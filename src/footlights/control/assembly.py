@@ -74,7 +74,7 @@ from footlights.control.services.kas.streams import StreamSessionService
 from footlights.control.services.nodes import NodeService
 from footlights.control.services.nvcf.functions import FunctionService
 from footlights.control.services.nvcf.sign_in import Patience, SignIn
-from footlights.control.services.pools import PoolService
+from footlights.control.services.pools.service import PoolService
 from footlights.control.services.profiles import ProfileService
 from footlights.control.services.sessions.connect import SessionConnector
 from footlights.control.services.sessions.create import SessionCreator
@@ -492,7 +492,7 @@ async def assemble(
             ),
             NodeService(store, writes, signals, guard, clock, sealer=sealer),
             profiles,
-            PoolService(store, writes, signals, clock, settings=settings, sealer=sealer),
+            PoolService(store, writes, signals, clock, settings=settings, box=box, sealer=sealer),
             applications,
             ApplicationStreamingService(sessions),
             sessions,
@@ -588,6 +588,7 @@ def _placing(
         metrics=metrics,
         settings=settings,
         new_secret=new_secret,
+        box=box,
         clock=clock,
         monotonic=monotonic,
     )

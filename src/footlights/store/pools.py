@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from footlights.store.unit import Readable, Transaction
 
-KEPT = {"session_id", "needs"}
-"""What a session keeps of the warm instance that it takes: the launch was placed by it."""
+KEPT = {"session_id", "needs", "secrets"}
+"""What a session keeps of the warm instance that it takes: its launch was placed by it, or is started with it."""
 
 
 # How they are defined
@@ -191,14 +191,14 @@ def end(tx: Transaction, reasons: Mapping[str, tuple[EndReason, str]], *, now: d
 # How they are handed over
 
 
-class Ready(NamedTuple):
+class TakeableInstance(NamedTuple):
     """A warm instance that a session may take."""
 
     session: SessionRow
     launch: LaunchRow
 
 
-def takeable(tx: Transaction, shapes: Collection[str], limit: int) -> list[Ready]:
+def takeable(tx: Transaction, shapes: Collection[str], limit: int) -> list[TakeableInstance]:
     """Return instances of these shapes that sessions may take, those that are ready first; locked on Postgres."""
     table = LAUNCH.c
     statement = (
@@ -227,10 +227,12 @@ def takeable(tx: Transaction, shapes: Collection[str], limit: int) -> list[Ready
     found = tx.all(statement, SessionRow)
     ids = [row.launch_id for row in found]
     launches = {row.launch_id: row for row in tx.all(select(LAUNCH).where(LAUNCH.c.launch_id.in_(ids)), LaunchRow)}
-    return [Ready(row, launches[row.launch_id]) for row in found if row.launch_id in launches]
+    return [TakeableInstance(row, launches[row.launch_id]) for row in found if row.launch_id in launches]
 
 
-def take(tx: Transaction, ready: Ready, values: Mapping[str, Any], *, now: datetime) -> Ready | None:
+def take(
+    tx: Transaction, ready: TakeableInstance, values: Mapping[str, Any], *, now: datetime
+) -> TakeableInstance | None:
     """Make a warm instance the session with these columns; None where another process was faster."""
     [revision] = allocate(tx, 1)
     taken: dict[str, Any] = {"handed_over_time": now, "taken_up": False, "viewers": None, "ever_connected": False}
@@ -255,7 +257,7 @@ def take(tx: Transaction, ready: Ready, values: Mapping[str, Any], *, now: datet
     if not tx.changed(update(SESSION).where(*same).values(**changes)):
         return None
     tx.execute(update(LAUNCH).where(LAUNCH.c.launch_id == launch.launch_id).values(**taken))
-    return Ready(ready.session._replace(**changes), launch)
+    return TakeableInstance(ready.session._replace(**changes), launch)
 
 
 def arrivals(tx: Transaction, application: str, profile: str, *, since: datetime) -> list[tuple[datetime, bool]]:

@@ -1,6 +1,6 @@
 """Pools: instances are started ahead, handed over in one transaction, and nobody's session until then.
 
-Covers ``control.services.pools``, ``control.services.sessions.ahead`` and ``store.pools``.
+Covers `control.services.pools.service`, `control.services.pools.ahead` and `store.pools`.
 """
 
 from __future__ import annotations
@@ -152,6 +152,20 @@ async def test_a_taken_instance_is_replaced(plane: Control, agent: Agent) -> Non
 
     [second] = await warm_ids(plane)
     assert second != first.session_id
+
+
+async def test_one_instance_is_taken_by_one_session(plane: Control, agent: Agent) -> None:
+    """Of several that are created at once; the others are started as without a pool."""
+    await set_pool(plane)
+    [instance] = await warm(plane, agent)
+
+    making = [asyncio.create_task(plane.create(username=f"user-{number}")) for number in range(4)]
+    await taken_up(agent, instance)
+    made = [await each for each in making]
+
+    assert len({each.session_id for each in made}) == 4
+    assert [each.started_from_pool for each in made if each.session_id == instance] == ["warm"]
+    assert sum(bool(each.started_from_pool) for each in made) == 1
 
 
 async def test_an_instance_that_starts_is_taken_too(plane: Control, agent: Agent) -> None:
@@ -318,7 +332,7 @@ async def test_a_profile_has_its_own_pool(plane: Control, agent: Agent) -> None:
 
 
 async def test_an_instance_has_what_its_profile_gives(plane: Control, agent: Agent) -> None:
-    """It is started with its environment, replaced once that changes, and not started where it has secrets."""
+    """It is started with its environment, and replaced once that changes."""
     profile = profile_pb2.Profile(profile="fast", environment={"MODE": "fast"})
     await plane.call("ProfileService.SetProfile", profile_pb2.SetProfileRequest(profile=profile))
     await set_pool(plane, profile="fast")
@@ -329,14 +343,26 @@ async def test_an_instance_has_what_its_profile_gives(plane: Control, agent: Age
     await plane.call("ProfileService.SetProfile", profile_pb2.SetProfileRequest(profile=profile))
     await keep(plane)
     after = await warm_ids(plane)
-    profile.secrets["key"] = "hush"
-    profile.environment["KEY"] = "{key}"
-    await plane.call("ProfileService.SetProfile", profile_pb2.SetProfileRequest(profile=profile))
-    with pytest.raises(errors.FailedPrecondition, match="needs a secret"):
-        await set_pool(plane, profile="fast")
 
     assert told.version.environment["MODE"] == "fast"
     assert instance not in after
+
+
+async def test_secrets_of_a_profile_are_in_its_instances(plane: Control, agent: Agent) -> None:
+    """They are sent with the launch; a session with that profile takes it, unless it has a secret of its own."""
+    password = application_pb2.Argument(name="password", type=application_pb2.Argument.STRING, secret=True)
+    await plane.apply(version("2.0.0", arguments=[password]))
+    profile = profile_pb2.Profile(profile="nucleus", secrets={"password": "hush"})
+    await plane.call("ProfileService.SetProfile", profile_pb2.SetProfileRequest(profile=profile))
+    await set_pool(plane, profile="nucleus")
+    await keep(plane)
+    [instance] = await warm_ids(plane)
+    assert b"hush" in (await agent.assignment(instance)).secrets
+
+    own = await plane.create(profile="nucleus", application_arguments=ParseDict({"password": "mine"}, Struct()))
+    assert own.session_id != instance
+    assert (await plane.create(profile="nucleus")).session_id == instance
+    assert "hush" not in str((await plane.rest("GET", "/v1/pools/warm")).json())
 
 
 async def test_a_pool_shrinks_and_is_deleted(plane: Control, agent: Agent) -> None:

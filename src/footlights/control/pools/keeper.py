@@ -15,7 +15,8 @@ from google.protobuf.message import DecodeError
 from footlights import errors, ids
 from footlights.control.pools import sizes
 from footlights.control.scheduling import views
-from footlights.control.services.sessions import ahead, resolve
+from footlights.control.services.pools import ahead
+from footlights.control.services.sessions import resolve
 from footlights.lifecycle import EndReason, Failure, Intent, LaunchState, reasons
 from footlights.lifecycle.blocking import blocked
 from footlights.scheduler.checks import could_use, standing_refusal
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from footlights import scheduler
+    from footlights.auth.secrets import Box
     from footlights.control.observability.metrics import Metrics
     from footlights.control.replication.work_lease import LeaderLease
     from footlights.control.scheduling.cache import FleetCache, SlotHold
@@ -101,12 +103,13 @@ class PoolKeeper:
         metrics: Metrics,
         settings: ServerSettings,
         new_secret: Callable[[str], bytes | None],
+        box: Box,
         clock: Callable[[], datetime],
         new_id: Callable[[], str] = ids.new_id,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._bus, self._work, self._cache = store, bus, work, cache
-        self._metrics, self._settings, self._new_secret = metrics, settings, new_secret
+        self._metrics, self._settings, self._new_secret, self._box = metrics, settings, new_secret, box
         self._clock, self._new_id, self._monotonic = clock, new_id, monotonic
         self._due = -1e9
         self._starts: Mapping[tuple[str, str], float] = {}
@@ -175,7 +178,7 @@ class PoolKeeper:
         pool = _Pool(row, definition)
         try:
             pool.resolved = resolve.resolve_pool(tx, definition, self._settings)
-            pool.values = ahead.values(pool.resolved, row.pool, "")
+            pool.values = ahead.values(pool.resolved, row.pool, self._box)
         except errors.Error as error:
             pool.resolved, pool.problem = None, error.message
             return pool
@@ -273,7 +276,7 @@ class PoolKeeper:
                 break
             if (held := self._cache.place(wish)) is not None:
                 choices.append(held)
-                starts.append(self._start(pool, session_id, held))
+                starts.append(self._start(pool, resolved, session_id, held))
         with self._cache.holding(choices) as holds:
             if starts:
                 begun = await self._work.write(lambda tx: [pools.begin(tx, each, now=now) for each in starts])
@@ -288,12 +291,13 @@ class PoolKeeper:
             log.info("warm_instance_started", pool=pool.name, launch_id=launch.launch_id, node=launch.node)
             self._bus.assignments.publish(launch.node)
 
-    def _start(self, pool: _Pool, session_id: str, choice: scheduler.SlotChoice) -> AheadStart:
+    def _start(self, pool: _Pool, resolved: Resolved, session_id: str, choice: scheduler.SlotChoice) -> AheadStart:
         launch_id = self._new_id()
         lease_ids = tuple(self._new_id() for _ in choice.slots)
         secret = self._new_secret(launch_id)
         where = ChosenSlots(choice.node, choice.device, choice.slots, launch_id, lease_ids, secret)
-        return AheadStart({**pool.values, "session_id": session_id}, where)
+        secrets = ahead.secrets(resolved, session_id, self._box)
+        return AheadStart({**pool.values, "session_id": session_id, "secrets": secrets}, where)
 
     def _wish(self, pool: _Pool, resolved: Resolved, session_id: str) -> Wish:
         version = resolved.version.application, resolved.version.version

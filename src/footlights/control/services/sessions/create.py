@@ -15,7 +15,8 @@ from footlights import errors, ids, scheduler
 from footlights.auth import launch_secrets
 from footlights.control import stored
 from footlights.control.scheduling import views
-from footlights.control.services.sessions import access, ahead, request_checks, resolve
+from footlights.control.services.pools import ahead
+from footlights.control.services.sessions import access, request_checks, resolve
 from footlights.control.services.sessions.present import session_message, show_session
 from footlights.control.services.writes import REPLAYED, Writes, digest_of
 from footlights.launch.recipe import stages
@@ -94,7 +95,9 @@ class SessionCreator:
             profile_secrets = resolve.opened_secrets(resolved, self._box)
             arguments = resolve.arguments(resolved, request.application_arguments, profile_secrets)
             values = self._values(request, resolved, arguments, username=username, subject=caller.subject)
-            shapes = ahead.shapes(resolved) if resolved.pooled and ahead.takes(resolved, arguments) else ()
+            shapes = (
+                ahead.shapes(resolved) if resolved.pooled and ahead.takes(resolved, arguments, profile_secrets) else ()
+            )
         except errors.Error:
             # What it names may be gone since it created its session. Only who fails looks: creations stay fast.
             if key is None or request.validate_only or (known := await self._known(key)) is None:

@@ -8,6 +8,7 @@ already: by HTTP, or by a message of its client.
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.struct_pb2 import Struct
@@ -21,6 +22,9 @@ from footlights.protocol.isolation import Isolation
 from footlights.v1 import application_pb2
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from footlights.auth.secrets import Box
     from footlights.control.services.sessions.resolve import Arguments, Resolved
 
 
@@ -34,39 +38,41 @@ def shapes(resolved: Resolved) -> tuple[str, ...]:
     return tuple(_shape(resolved, level) for level in Isolation if level >= least) or (_shape(resolved, least),)
 
 
-def takes(resolved: Resolved, given: Arguments) -> bool:
-    """Return whether a session with these arguments may take an instance that was started with the default ones."""
-    started = default_arguments(resolved)
-    if started is None or resolved.secrets or given.secrets != started.secrets:
+def takes(resolved: Resolved, given: Arguments, profile_secrets: Mapping[str, str]) -> bool:
+    """Return whether a session with these arguments may take an instance that was started with the default ones.
+
+    A secret of its own would not reach an application that runs; those of its profile it has.
+    """
+    started = default_arguments(resolved, profile_secrets)
+    if started is None or given.secrets != started.secrets:
         return False
     stage = given.usd_stage_uri == started.usd_stage_uri or resolved.version.stage_delivery.method in _LATE
     return stage and _beside_stage(given) == _beside_stage(started)
 
 
-def default_arguments(resolved: Resolved) -> Arguments | None:
+def default_arguments(resolved: Resolved, profile_secrets: Mapping[str, str]) -> Arguments | None:
     """Return what an instance is started with; None where an argument has to be given."""
     try:
-        return resolve.arguments(resolved, Struct(), {})
+        return resolve.arguments(resolved, Struct(), profile_secrets)
     except errors.InvalidArgument:
         return None
 
 
-def values(resolved: Resolved, pool: str, session_id: str) -> dict[str, Any]:
-    """Return the columns of an instance that is started ahead for a pool.
+def values(resolved: Resolved, pool: str, box: Box) -> dict[str, Any]:
+    """Return the columns of an instance that is started ahead for a pool, without its id and its secrets.
 
     Raises FailedPrecondition where the version needs what only a session can give.
     """
-    arguments = default_arguments(resolved)
-    if arguments is None or arguments.secrets or resolved.secrets:
-        what = "a secret" if resolved.secrets or arguments is not None else "an argument that has no default"
+    arguments = default_arguments(resolved, resolve.opened_secrets(resolved, box))
+    if arguments is None:
         raise errors.FailedPrecondition(
-            f"pool.application_version: {resolved.version.application} {resolved.version.version} needs {what}, so no "
-            "instance of it can be started before there is a session. Give the argument a default, or choose another.",
+            f"pool.application_version: {resolved.version.application} {resolved.version.version} needs an argument "
+            "that has no default, so no instance of it can be started before there is a session. Give the argument a "
+            "default, or choose another.",
             reason=errors.Reason.NOT_STARTED_AHEAD,
             metadata={"field": "pool.application_version"},
         )
     return {
-        "session_id": session_id,
         "application": resolved.version.application,
         "application_version": resolved.version.version,
         "username": "",
@@ -86,11 +92,19 @@ def values(resolved: Resolved, pool: str, session_id: str) -> dict[str, Any]:
     }
 
 
+def secrets(resolved: Resolved, session_id: str, box: Box) -> bytes:
+    """Return the secrets that an instance is started with, sealed for it: those of its profile."""
+    arguments = default_arguments(resolved, resolve.opened_secrets(resolved, box))
+    if arguments is None or not arguments.secrets:
+        return b""
+    return box.seal(json.dumps(arguments.secrets).encode(), session_id.encode())
+
+
 def _shape(resolved: Resolved, isolation: int) -> str:
     needs = application_pb2.Needs()
     needs.CopyFrom(resolved.needs)
     needs.isolation = isolation  # type: ignore[assignment]  # the numbers are the same
-    version, started = resolved.version, default_arguments(resolved)
+    version, started = resolved.version, default_arguments(resolved, {})
     # What an instance is started with and keeps, also of its profile, which may change. The grace period is in its
     # plan; other limits are the session's own.
     parts = (
@@ -101,6 +115,8 @@ def _shape(resolved: Resolved, isolation: int) -> str:
         needs.SerializeToString(deterministic=True).hex(),
         repr(limit_s(resolved.limits, "stop_grace_period")),
         "" if started is None else started.given,
+        # As they are sealed: of a profile whose secrets were set again, instances are started again.
+        hashlib.sha256(resolved.secrets or b"").hexdigest(),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from footlights import errors, ids
 from footlights.control.call.pages import Chunk, ListPage, PagedList, Place
 from footlights.control.services import etags
-from footlights.control.services.sessions import ahead
+from footlights.control.services.pools import ahead
 from footlights.control.services.sessions.resolve import resolve_pool
 from footlights.lifecycle import Intent, LaunchState
 from footlights.protocol import times
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
+    from footlights.auth.secrets import Box
     from footlights.control.call.context import Call
     from footlights.control.call.sealed import Sealer
     from footlights.control.services.writes import Writes
@@ -55,10 +56,11 @@ class PoolService:
         clock: Callable[[], datetime],
         *,
         settings: ServerSettings,
+        box: Box,
         sealer: Sealer,
     ) -> None:
         self._store, self._writes, self._bus, self._clock = store, writes, bus, clock
-        self._settings, self._sealer = settings, sealer
+        self._settings, self._box, self._sealer = settings, box, sealer
 
     async def list_pools(self, request: pool_pb2.ListPoolsRequest, call: Call) -> pool_pb2.ListPoolsResponse:
         """Return one page of pools, by name."""
@@ -102,7 +104,7 @@ class PoolService:
                 )
             bare = _definition(wanted)
             # What it names is there now; what changes later is said in its status.
-            ahead.values(resolve_pool(tx, bare, self._settings), bare.pool, "")
+            ahead.values(resolve_pool(tx, bare, self._settings), bare.pool, self._box)
             rows.put(tx, bare.pool, bare.application, bare.SerializeToString(deterministic=True), now=now)
             return _find(tx, bare.pool)
 
