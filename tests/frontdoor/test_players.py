@@ -13,6 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.typing import Subprotocol
 
+from footlights.errors import PermissionDenied, Unauthenticated
 from footlights.frontdoor import Limits, OpenSessions
 from tests.frontdoor.application import Application, serving, until
 from tests.frontdoor.conftest import Door
@@ -33,15 +34,23 @@ def ended() -> list[str]:
 async def door(application: Application, ended: list[str]) -> AsyncIterator[Door]:
     """A front door at which the sessions of one user are opened by their id."""
 
-    async def end(session_id: str, owner: str) -> None:
-        assert owner == OWNER
-        ended.append(session_id)
-
     door = Door(application, limits=Limits(room_timeout_s=0.2))
     door.targets[SESSION] = door.target(owner=OWNER)
     door.targets[OTHER] = door.target(owner="ann")
-    async with serving(door.app(open_sessions=OpenSessions(OWNER, end))) as door.host:
+
+    async def end(session_id: str, owner: str) -> None:
+        assert owner == door.targets[session_id].owner
+        ended.append(session_id)
+
+    async with serving(door.app(open_sessions=OpenSessions(OWNER, end, holder))) as door.host:
         yield door
+
+
+async def holder(token: str, permission: str) -> str:
+    """Ann has a token that may all, and another one that may not end sessions."""
+    if token == "fl_ann" or (token == "fl_looks" and permission == "sessions.connect"):
+        return "ann"
+    raise PermissionDenied("no") if token == "fl_looks" else Unauthenticated("no")
 
 
 def player(
@@ -89,6 +98,33 @@ async def test_a_token_beside_it_never_reaches_the_application(door: Door, appli
         assert socket.subprotocol
 
     assert grant not in str(application.seen)
+
+
+async def test_the_token_of_its_owner_opens_a_session(door: Door, application: Application, ended: list[str]) -> None:
+    """As it is sent with a stream's requests; it reaches no application, and is never taken from an address."""
+    own, other = f"x-nv-sessionid.{OTHER}", f"x-nv-sessionid.{SESSION}"
+    async with player(door, own, "Authorization-Bearer.fl_ann") as first:
+        query = "peer_id=peer-0123456789&version=2&reconnect=1"
+        async with player(door, own, "Authorization-Bearer.fl_ann", query=query):
+            with pytest.raises(ConnectionClosedError):
+                await asyncio.wait_for(first.recv(), 5)
+    statuses = [
+        await refused(player(door, other, "Authorization-Bearer.fl_ann")),
+        await refused(player(door, own, "Authorization-Bearer.fl_bob")),
+        await refused(player(door, "Authorization-Bearer.fl_ann")),
+        await refused(player(door, own, query="access_token=fl_ann")),
+    ]
+    async with httpx2.AsyncClient(base_url=f"http://{door.host}") as client:
+        told = [
+            (await client.request(method, f"/stream/{OTHER}/sign_in", headers={"authorization": f"Bearer {token}"}))
+            for token in ("fl_looks", "fl_ann")
+            for method in ("HEAD", "DELETE")
+        ]
+
+    assert statuses == [401, 401, 401, 401]
+    assert [answer.status_code for answer in told] == [200, 403, 200, 204]
+    assert ended == [OTHER]
+    assert "fl_ann" not in str(application.seen)
 
 
 async def test_only_the_sessions_of_that_user_are_open(door: Door) -> None:

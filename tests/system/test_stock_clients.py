@@ -172,6 +172,10 @@ async def test_other_clients_play_list_and_delete(up: Up) -> None:
     session = await up.session(third.session_id)
     assert (session["username"], session["application_version"]) == ("ann", version)
     assert (await operations.listed(), await of_ann.listed()) == ([], [third.session_id])
+    player = Player(third, f"Authorization-Bearer.{ours}")
+    async with player.dialled() as socket:
+        await player.negotiate(socket)
+    assert ours not in up.journal.read_text()
     await of_ann.delete_all()
 
 

@@ -511,7 +511,11 @@ async def assemble(
     local = LocalCalls(registry, pipeline)
 
     # HTTP
-    front_door = _front_door(settings, store, grants, key, clock, terminator) if "frontdoor" in settings.roles else None
+    front_door = (
+        _front_door(settings, store, grants, key, clock, _open_sessions(settings, terminator, authenticator))
+        if "frontdoor" in settings.roles
+        else None
+    )
     readiness = Readiness(store, supervisor)
     probes = Probes(metrics, readiness, queued=lambda: store.queued)
     app = web(
@@ -745,13 +749,8 @@ def _front_door(
     grants: Grants,
     key: ClusterKey,
     now: Callable[[], datetime],
-    terminator: SessionTerminator,
+    open_sessions: OpenSessions | None,
 ) -> FrontDoor:
-    async def end(session_id: str, owner: str) -> None:
-        caller = Caller(owner, Role.DEVELOPER, "")
-        call = Call("/footlights.v1.StreamingService/TerminateSession", (), caller=caller)
-        await terminator.terminate(session_pb2.TerminateSessionRequest(session_id=session_id), call)
-
     return FrontDoor(
         targets.resolver(store, key.box(), NodeAddresses(settings.node_networks)),
         grants,
@@ -759,5 +758,25 @@ def _front_door(
         keys=key.keys("frontdoor"),
         allow_origin="*" if "*" in settings.cors_origins else settings.cors_origins,
         now=now,
-        open_sessions=OpenSessions(settings.kas_user, end) if settings.kas_user else None,
+        open_sessions=open_sessions,
     )
+
+
+def _open_sessions(
+    settings: ServerSettings, terminator: SessionTerminator, authenticator: TokenAuthenticator
+) -> OpenSessions | None:
+    """Return which sessions the clients of Kit App Streaming see without a grant: they ask for none."""
+    if not settings.kas:
+        return None
+
+    async def end(session_id: str, owner: str) -> None:
+        caller = Caller(owner, Role.DEVELOPER, "")
+        call = Call("/footlights.v1.StreamingService/TerminateSession", (), caller=caller)
+        await terminator.terminate(session_pb2.TerminateSessionRequest(session_id=session_id), call)
+
+    async def holder(token: str, permission: str) -> str:
+        caller = await authenticator.caller(f"Bearer {token}")
+        caller.require(permission)
+        return caller.subject
+
+    return OpenSessions(settings.kas_user, end, holder)

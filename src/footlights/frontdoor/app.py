@@ -56,7 +56,7 @@ class FrontDoor:
         allow_origin: ``"*"``, or the origins whose pages may use this.
         now: the wall clock, aware.
         limits: bounds of sizes, waits and concurrency.
-        open_sessions: sessions that whoever knows their id may watch and end by ``sign_in``; None for none.
+        open_sessions: sessions that are watched and ended by ``sign_in`` without a grant; None for none.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class FrontDoor:
 
     def _named(self, given: credential.Credentials) -> str:
         """The session that a request names which does not in its path; empty where it does not at all."""
-        return self._checks.session_of(given.grant) if given.grant else next(iter(given.session_ids), "")
+        return self._checks.session_of(given.grant) or next(iter(given.session_ids), "")
 
     async def _deny(self, scope: Scope, receive: Receive, send: Send, error: FrontDoorError) -> None:
         await receive()  # websocket.connect

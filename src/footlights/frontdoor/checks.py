@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 ResultT = TypeVar("ResultT")
 
 _RETRY_AFTER_S: Final = 2.0
+_API_TOKENS: Final = "fl_"
+"""How API tokens begin, and no grant."""
 _ROOM_EVERY_S: Final = 0.5
 _MOST_NAMED: Final = 2
 """Sessions in a message."""
@@ -48,7 +50,7 @@ class ViewerChecks:
     grants: GrantVerifier
     now: Callable[[], datetime]
     open: OpenSessions | None = None
-    """Sessions whose id is all that is asked for."""
+    """Sessions for which no grant is asked for."""
 
     def admit(self, text: str, session_id: str, *, also_expired: bool = False) -> ViewerGrant:
         """The grant in ``text``, verified and for this session.
@@ -86,39 +88,54 @@ class ViewerChecks:
         except Error:
             return ""
 
-    def enter(self, credentials: Credentials, session_id: str) -> ViewerGrant:
-        """Who is let in to be connected: by a grant, also an expired one, or by the id of an open session.
+    async def enter(
+        self, credentials: Credentials, session_id: str, permission: str = "sessions.connect"
+    ) -> ViewerGrant:
+        """Who is let in to be connected: by a grant, also an expired one, by the id of an open session, or by a token.
 
-        Ask ``require_entrance`` once the session is found: whether a grant may have expired, and a session is open, is
-        not known before. A player that comes back to an open session is the viewer that it was.
+        Ask ``require_entrance`` once the session is found: whether a grant may have expired, and whose the session is,
+        is not known before. A player that comes back without a grant is the viewer that it was.
 
         Raises:
-            FrontDoorError: as ``admit``; or 422 where subprotocols name several sessions.
+            FrontDoorError: as ``admit``; 422 where subprotocols name several sessions; or what is wrong with a token.
         """
         if len(credentials.session_ids) > 1:
             named = " and ".join(credentials.session_ids[:_MOST_NAMED])
             problem = f"names several sessions ({named}): name the one that is to be connected to"
             raise FrontDoorError(InvalidArgument("sec-websocket-protocol", problem))
-        if not credentials.grant and self.open is not None and is_uuid(session_id):
-            peer = credentials.peer_id or secrets.token_urlsafe(12)
-            nonce = hashlib.sha256(f"{session_id} {peer}".encode()).digest()[:12]
-            return KnownById(session_id, self.open.owner, base64.urlsafe_b64encode(nonce).decode())
-        return self.admit(credentials.grant, session_id, also_expired=True)
+        subject = await self._known_as(credentials, permission) if is_uuid(session_id) else ""
+        if not subject:
+            return self.admit(credentials.grant, session_id, also_expired=True)
+        peer = credentials.peer_id or secrets.token_urlsafe(12)
+        nonce = hashlib.sha256(f"{session_id} {subject} {peer}".encode()).digest()[:12]
+        return KnownById(session_id, subject, base64.urlsafe_b64encode(nonce).decode())
 
-    def require_entrance(self, text: str, session_id: str, target: Target) -> None:
-        """Refuse who was let in too early: by the id of another user's session, or by a grant that has expired unused.
+    async def _known_as(self, credentials: Credentials, permission: str) -> str:
+        """Return who asks without a grant; empty where somebody does with one, or has nothing to show."""
+        if self.open is None:
+            return ""
+        if not credentials.grant:
+            return self.open.owner
+        if self.open.holder is None or credentials.in_url or not credentials.grant.startswith(_API_TOKENS):
+            return ""
+        try:
+            return await self.open.holder(credentials.grant, permission)
+        except Error as error:
+            raise FrontDoorError(error) from None
+
+    def require_entrance(self, text: str, grant: ViewerGrant, target: Target) -> None:
+        """Refuse who was let in too early: without a grant to somebody else's session, or by one that expired unused.
 
         A grant that has opened a session opens it again for as long as it lives: players reconnect by the same URL.
 
         Raises:
             FrontDoorError: 401 ``GRANT_MISSING`` or ``GRANT_EXPIRED``.
         """
-        if not text and self.open is not None:
-            if target.owner != self.open.owner:
-                raise _not_open(session_id)
-            return
-        if not (text and target.is_known):
-            self.admit(text, session_id)
+        if isinstance(grant, KnownById):
+            if target.owner != grant.subject:
+                raise _not_open(grant.session_id)
+        elif not target.is_known:
+            self.admit(text, grant.session_id)
 
     async def find(self, session_id: str, grant: ViewerGrant, *, also_removed: bool = False) -> Target:
         """Where the session is, in any state.

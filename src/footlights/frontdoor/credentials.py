@@ -31,6 +31,8 @@ class Credentials:
     """The WebSocket subprotocols without the grant's."""
     grant_subprotocol: str
     """The subprotocol that carried the grant, to be echoed; empty where another way did."""
+    in_url: bool = False
+    """Whether the grant was in the query."""
 
     @property
     def session_ids(self) -> tuple[str, ...]:
@@ -68,8 +70,8 @@ def take(scope: Scope) -> Credentials:
     given = scope.get("subprotocols", ()) if scope["type"] == "websocket" else _listed(scope)
     offered = [name for name in given if name]  # a list may have empty elements (RFC 9110, section 5.6.1)
     subprotocols, grant_subprotocol = _split_subprotocols(offered)
-    grant = _from_header(scope) or grant_subprotocol[len(_SUBPROTOCOL) :] or from_query
-    return Credentials(grant, query, subprotocols, grant_subprotocol)
+    grant = _from_header(scope) or grant_subprotocol[len(_SUBPROTOCOL) :]
+    return Credentials(grant or from_query, query, subprotocols, grant_subprotocol, in_url=not grant)
 
 
 def _from_header(scope: Scope) -> str:

@@ -107,17 +107,27 @@ class EndSession(Protocol):
         """Have it end. May raise an ``errors.Error``."""
 
 
+class TokenHolder(Protocol):
+    """Says whose an API token is."""
+
+    async def __call__(self, token: str, permission: str) -> str:
+        """Return its subject, who has this permission. May raise an ``errors.Error``."""
+
+
 @dataclass(frozen=True, slots=True)
 class OpenSessions:
-    """One user's sessions that whoever knows their id may watch and end, as in Kit App Streaming."""
+    """Sessions that are watched and ended without a grant, as in Kit App Streaming."""
 
     owner: str
+    """Whose sessions whoever knows their id may watch and end; empty: nobody's."""
     end: EndSession
+    holder: TokenHolder | None = None
+    """Lets the holders of API tokens watch and end their own; None: it does not."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownById:
-    """A viewer of an open session, which has shown the session's id and nothing else; a `ViewerGrant`."""
+    """A viewer of a session of ``subject``, which has shown the session's id and no grant; a `ViewerGrant`."""
 
     session_id: str
     subject: str

@@ -25,6 +25,7 @@ from footlights.frontdoor.checks import (
     require_room,
     too_many_viewers,
 )
+from footlights.frontdoor.interfaces import KnownById
 from footlights.frontdoor.node_client import dial, invalid_answer, proof_of
 from footlights.frontdoor.places import Places
 from footlights.frontdoor.whep_proxy import SOCKET, end_resources, no_harm
@@ -81,7 +82,7 @@ class WebSocketProxy:
         Raises:
             FrontDoorError: before anything is accepted: the viewer is refused, or the application cannot be reached.
         """
-        grant = self._checks.enter(credentials, session_id)
+        grant = await self._checks.enter(credentials, session_id)
         with self.places.hold(grant):
             await self._replace(grant.viewer_id, credentials.peer_id)
             try:
@@ -117,7 +118,7 @@ class WebSocketProxy:
         Raises:
             FrontDoorError: it could not.
         """
-        grant = self._checks.enter(credentials, session_id)
+        grant = await self._checks.enter(credentials, session_id)
         with self.places.hold(grant):
 
             async def look() -> None:
@@ -126,16 +127,16 @@ class WebSocketProxy:
             await once_there_is_room(look, self._limits.room_timeout_s)
 
     async def hang_up(self, session_id: str, credentials: Credentials) -> None:
-        """End what a player ends when its user leaves: its own sockets; by the id of an open session, the session.
+        """End what a player ends when its user leaves: its own sockets; without a grant, the session.
 
         Raises:
             FrontDoorError: the viewer is refused.
         """
-        grant = self._checks.enter(credentials, session_id)
+        grant = await self._checks.enter(credentials, session_id, "sessions.terminate")
         with self.places.hold(grant):
             target = await self._checks.find(session_id, grant, also_removed=True)
-            self._checks.require_entrance(credentials.grant, session_id, target)
-            if credentials.grant or self._checks.open is None:
+            self._checks.require_entrance(credentials.grant, grant, target)
+            if self._checks.open is None or not isinstance(grant, KnownById):
                 self._end(grant.viewer_id)
                 return
             try:
@@ -150,7 +151,7 @@ class WebSocketProxy:
             FrontDoorError: there is none.
         """
         target = await self._checks.find(session_id, grant)
-        self._checks.require_entrance(credentials.grant, session_id, target)
+        self._checks.require_entrance(credentials.grant, grant, target)
         require_open(target, session_id)
         if not target.websocket_path:
             raise not_offered(session_id, "WebSocket signalling")

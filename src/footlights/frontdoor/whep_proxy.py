@@ -74,7 +74,7 @@ class WhepProxy:
 
             async def find() -> Target:
                 target = await self._checks.find(session_id, grant)
-                self._checks.require_entrance(credentials.grant, session_id, target)
+                self._checks.require_entrance(credentials.grant, grant, target)
                 require_open(target, session_id)
                 if not target.whep_path:
                     raise not_offered(session_id, "WHEP")
@@ -111,7 +111,7 @@ class WhepProxy:
         with self._places.hold(grant):
             target = await self._checks.find(session_id, grant, also_removed=ending)
             if not ending:
-                self._checks.require_entrance(credentials.grant, session_id, target)
+                self._checks.require_entrance(credentials.grant, grant, target)
             try:
                 found = self._resources.read(session_id, target.whep_path, resource)
             except NotFound as error:
