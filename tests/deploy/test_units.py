@@ -32,6 +32,7 @@ analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="sy
         ("footlights-agent", ("footlights-agent-process.conf",)),
         ("footlights-agent", ("footlights-agent-enrolled.conf",)),
         ("footlights-agent", ("footlights-agent-systemd.conf",)),
+        ("footlights-agent", ("footlights-agent-signaling.conf",)),
     ],
 )
 def test_systemd_reads_the_unit(unit: str, dropins: Sequence[str], tmp_path: Path) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+
+import pytest
 
 ORPHAN = """
 import os, sys
@@ -59,3 +63,30 @@ def test_the_shim_imports_the_standard_library_only() -> None:
     ended = run(IMPORTS)
     assert ended.returncode == 0, ended.stderr
     assert "footlights.linux.files" in ended.stdout
+
+
+CAPABILITIES = """
+import subprocess
+from footlights.linux import prctl
+def effective(command):
+    lines = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+    return next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff"))
+child = ["cat", "/proc/self/status"]
+before = effective(child)
+prctl.keep_capabilities()
+with open("/proc/self/status") as own:
+    mine = next(int(line.split()[1], 16) for line in own if line.startswith("CapEff"))
+print(before, mine, effective(child))
+"""
+NET_BIND_SERVICE = 1 << 10
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="only root gives capabilities")
+def test_what_an_agent_may_its_children_may_not() -> None:
+    """A unit gives it a capability, which every program that it starts would have too."""
+    given = ["--inh-caps=-all,+net_bind_service", "--ambient-caps=-all,+net_bind_service"]
+    command = ["setpriv", "--securebits=+noroot", *given, sys.executable, "-c", CAPABILITIES]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    before, mine, after = map(int, run.stdout.split())
+    assert (before, mine, after) == (NET_BIND_SERVICE, NET_BIND_SERVICE, 0)

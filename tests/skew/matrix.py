@@ -112,6 +112,20 @@ ROWS: Final = (
         "control/services/test_create.py::test_an_entry_point_of_its_own_waits_for_an_agent_that_knows_it",
     ),
     SkewRow(
+        "agent before",
+        "server this",
+        "a session whose server is not at its node's host",
+        "its routes have two hosts, and `routes_message` says to install this release",
+        "control/test_routes.py::test_where_it_cannot_the_reason_is_said",
+    ),
+    SkewRow(
+        "agent this",
+        "server before",
+        "a version whose application takes a relay",
+        "ready without one; nothing is asked that the server does not know",
+        "agent/test_relays.py::test_a_control_plane_of_the_release_before_is_not_asked",
+    ),
+    SkewRow(
         "server this",
         "rows later",
         "an unknown value in each column of a session or launch: list, get, watch, place, drain, expire, terminate",

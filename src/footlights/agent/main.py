@@ -46,6 +46,7 @@ from footlights.launch import firewall
 from footlights.launch.front_door import FrontDoorWay
 from footlights.launch.launchers import FAKE, LAUNCHERS, traits_of
 from footlights.lifecycle import LaunchState
+from footlights.linux import prctl
 from footlights.supervision import Supervisor
 
 if TYPE_CHECKING:
@@ -64,6 +65,10 @@ _log = structlog.get_logger(__name__)
 
 async def run(config: AgentConfig, stop: asyncio.Event) -> None:
     """Be a node's agent until ``stop`` is set. Raises FailedPrecondition, InvalidArgument or JournalError."""
+    if config.signaling_address is not None:
+        # A port below 1024 is the agent's alone: an application could take it while no agent has it.
+        with contextlib.suppress(OSError):
+            prctl.keep_capabilities()
     with locked(config.data_dir):
         identity = await prove(config, stop)
         devices = await make_devices(config)

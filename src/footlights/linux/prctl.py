@@ -7,7 +7,8 @@ import errno
 import os
 import sys
 
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 1, 36, 38, 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 
 def signal_on_parent_death(number: int) -> None:
@@ -23,6 +24,14 @@ def become_subreaper() -> None:
 def forgo_new_privileges() -> None:
     """Get no rights from any program that this process or its children execute. Raises OSError."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def keep_capabilities() -> None:
+    """Hand down none of the capabilities that this process was given (capabilities(7), ambient). Raises OSError.
+
+    It has them itself; threads that were begun before hand theirs down.
+    """
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
 
 
 def _prctl(option: int, value: int) -> None:
