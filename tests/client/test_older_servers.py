@@ -161,6 +161,8 @@ HARMLESS = {
     "cache_paths": "Sessions start with empty caches.",
     "forwarded_headers": "Applications do without them.",
     "max_viewers": "The application refuses one more itself.",
+    "relay_path": "The application is told no relay, and its address is used.",
+    "offer_timeout": "The default of a minute counts.",
     "limit": "The whole list comes as one page.",
     "page_token": "One of a later server: the list begins again, and no item is missed.",
 }
