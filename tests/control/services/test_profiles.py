@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from footlights.v1 import application_pb2
+from footlights.v1 import application_pb2, profile_pb2
 from google.protobuf.struct_pb2 import Struct, Value
 
 from footlights.protocol import handshake
+from footlights.store import applications
 from tests.control.harness import Agent, Control, control, gpu, problem, version
 from tests.control.services.test_create import logged
 
@@ -169,6 +170,21 @@ async def test_what_was_read_is_written_back_without_the_secrets(plane: Control)
     assert json.loads(told.secrets) == {"omni_user": "eve", "omni_pass": SECRET}
     assert problem(unknown)["field"] == "profile.secrets['new']"
     assert gone["secrets"] == {"omni_user": REDACTED}
+
+
+async def test_a_secret_that_an_older_replica_stored_as_it_came_is_shown_nowhere(plane: Control) -> None:
+    """It does not know the member, and keeps it in what it stores; the value must then be given again."""
+    stored = profile_pb2.Profile(profile="nucleus", secrets={"omni_pass": SECRET}, environment={"A": "{omni_pass}"})
+    await plane.store.write(
+        lambda tx: applications.put_profile(tx, "nucleus", stored.SerializeToString(), None, now=plane.clock())
+    )
+
+    read = await plane.rest("GET", "/v1/profiles/nucleus")
+    again = await put(plane, read.json())
+
+    assert read.json()["secrets"] == {"omni_pass": REDACTED}
+    assert problem(again)["field"] == "profile.secrets['omni_pass']"
+    assert SECRET not in read.text + again.text
 
 
 async def test_a_profile_that_does_not_suit_is_said_at_creation(plane: Control) -> None:

@@ -178,6 +178,8 @@ def _is_empty(profile: profile_pb2.Profile) -> bool:
 
 def _message(row: ProfileRow) -> profile_pb2.Profile:
     profile = profile_pb2.Profile.FromString(row.definition)
+    # A replica of the release before stores what it does not know as it came.
+    profile.secrets.update(dict.fromkeys(profile.secrets, resolve.REDACTED))
     profile.updated_time.CopyFrom(times.timestamp(row.updated_time))
     profile.etag = etags.of_contents(profile, *([row.secrets] if row.secrets else []))
     return profile
