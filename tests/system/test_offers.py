@@ -15,7 +15,7 @@ async def test_one_that_never_offers_is_started_again_elsewhere(stack: Stack, tm
     for folder in (root, first.parent):
         folder.mkdir()
     silent_once = f"mkdir {first} 2>/dev/null && export STANDIN_MODES=silent"
-    await stack.put(f"/applications/{APP}", kit_without_gpu(root, {}, before=silent_once, offer_timeout_s=1))
+    await stack.put(f"/applications/{APP}", kit_without_gpu(root, {}, before=silent_once, offer_timeout_s=4))
     for node in ("node-a", "node-b"):
         await stack.start_agent(node, "--launchers", "process", "--software-devices", "1", "--devices", "software")
 
@@ -26,7 +26,7 @@ async def test_one_that_never_offers_is_started_again_elsewhere(stack: Stack, tm
         tried.append(await stack.get(f"/stream/{made['session_id']}"))
         return bool(tried[-1]["state"] in ("READY", "FAILED"))
 
-    await until(over, timeout_s=60, what="the session is READY")
+    await until(over, timeout_s=90, what="the session is READY")
 
     assert (tried[-1]["state"], tried[-1]["launch_count"]) == ("READY", 2), tried[-1]
     assert "READY" not in [each["state"] for each in tried[:-1]]

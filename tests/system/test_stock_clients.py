@@ -53,7 +53,7 @@ class Up:
             found = await self.session(session_id)
             return found if found["state"] in states else None
 
-        return dict(await until(there, what=f"{session_id} in {states}"))
+        return dict(await until(there, timeout_s=60, what=f"{session_id} in {states}"))
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ async def up(started: tuple[str, str, Path]) -> AsyncIterator[Up]:
         yield running
         for session in (await operator.get("/v1/sessions", params={"state": list(LIVE)})).json()["items"]:
             await operator.delete(f"/v1/sessions/{session['session_id']}")
-            await running.until_state(session["session_id"], "TERMINATED")
+            await running.until_state(session["session_id"], "TERMINATED", "FAILED")
 
 
 async def test_the_web_viewer_plays(up: Up) -> None:
@@ -113,21 +113,25 @@ async def test_the_web_viewer_plays(up: Up) -> None:
     assert profile == "default"
 
     starting = asyncio.create_task(viewer.start(APP, version, profile))
-    await until(lambda: said(up, "Loading"), what="Kit's own words in the stream's status")
+    await until(lambda: said(up, "Loading"), timeout_s=60, what="Kit's own words in the stream's status")
     up.ready.touch()
     way = await starting
     player = Player(way)
     async with player.dialled() as socket:
         assert "m=video" in await player.negotiate(socket)
         await up.until_state(way.session_id, "ACTIVE")
-        await until(lambda: said(up, "Streaming session active (keep alive)"), what="Kit's own words, once it is ready")
+        await until(
+            lambda: said(up, "Streaming session active (keep alive)"),
+            timeout_s=60,
+            what="its own words, once it is ready",
+        )
         socket.transport.abort()
     async with player.dialled(again=True) as socket:
         assert "m=video" in await player.negotiate(socket)
         queries = [each["query"] for each in up.noted("handshake") if player.peer in each["query"]]
         assert queries == [f"peer_id={player.peer}&version=2", f"peer_id={player.peer}&version=2&reconnect=1"]
         await viewer.end(way.session_id)
-        await asyncio.wait_for(closed(socket), 20)
+        await asyncio.wait_for(closed(socket), 60)
 
     await up.until_state(way.session_id, "TERMINATED")
     assert ("DELETE", "/streaming/stream") in viewer.page.asked
@@ -188,7 +192,7 @@ async def test_a_session_has_one_viewer_and_its_own(up: Up) -> None:
         await watching.negotiate(first)
         await up.until_state(way.session_id, "ACTIVE")
         async with Player(way).dialled() as second:
-            end = await asyncio.wait_for(closed(second), 20)
+            end = await asyncio.wait_for(closed(second), 60)
         assert end.rcvd is not None
         assert (end.rcvd.code, "another one is connected" in end.rcvd.reason) == (3005, True)
     url = f"{up.http}/stream/{way.session_id}/sign_in"
