@@ -268,7 +268,7 @@ async def test_an_operator_keeps_the_ids_that_a_portal_knows(portal: Control) ->
 
 
 async def test_a_portal_starts_a_session_of_its_own(portal: Control) -> None:
-    """It is answered once the session has a device, with its id; whoever's token it shows owns it."""
+    """It is answered once the session has a device, with its id; the user whose token it shows owns it."""
     _, started_id = await started(portal)
     session = await portal.get(started_id)
 
