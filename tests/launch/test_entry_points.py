@@ -23,7 +23,10 @@ from footlights.launch.container.launcher import ContainerLauncher
 from footlights.launch.container.podman import PodmanEngine
 from footlights.launch.container.rules import ContainerRules
 from footlights.launch.launcher import LaunchError, LaunchPlan, Ports
+from footlights.launch.recipe.read_again import free_names
 from footlights.launch.recipe.recipe import validate
+from footlights.launch.recipe.template import parse
+from footlights.launch.recipe.whole_command import whole_command
 from tests.launch.plans import make_plan
 from tests.launch.standin_engine import StandinEngine, serve
 from tests.launch.test_container import podman_program
@@ -59,7 +62,7 @@ class Image:
     def version(self, *, foreign: bool = False) -> Version:
         """The recipe's container, its files where they are here; ``foreign``: as the image starts it itself."""
         loaded = recipes.load("kit-108-110", {"STAGE_ROOT": str(self.stages), "KIT_IMAGE": "kit:1", "KIT_USER": ""})
-        version = next(each for each in loaded.versions if each.HasField("container"))
+        version = by_command(next(each for each in loaded.versions if each.HasField("container")))
         own, settings = version.command[:OWN], version.command[OWN:]
         version.command[:] = [*(token.replace("/app/", f"{self.root}/", 1) for token in own), *settings]
         version.environment.update(
@@ -104,6 +107,22 @@ async def around(request: pytest.FixtureRequest, root: Path, tmp_path: Path) -> 
     await launcher.close()
     await runner.cleanup()
     await engine.close()
+
+
+def by_command(version: Version) -> Version:
+    """The recipe as an application like USD Viewer has it, which is given its stage on its command line."""
+    version.ClearField("stage_delivery")
+    version.command.append("--/app/auto_load_usd={usd_stage_uri}")
+    return version
+
+
+@pytest.mark.parametrize("recipe", ["kit-106", "kit-107", "kit-108-110", "isaac-sim-6"])
+def test_no_recipe_of_kit_has_a_sessions_text_in_its_command(recipe: str) -> None:
+    """They take the stage from the session file; what else a session gives them is secret, and in variables alone."""
+    for version in recipes.load(recipe, {"ACCEPT_EULA": "Y"}).versions:
+        used = {name for token in whole_command(version) for name in parse(token.text).names}
+        assert not used & free_names(version)
+        assert all(argument.secret for argument in version.arguments)
 
 
 def plan_of(version: Version, root: Path, ports: Ports, stage: str) -> LaunchPlan:

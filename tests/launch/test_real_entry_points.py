@@ -17,7 +17,7 @@ from footlights.launch.launcher import LaunchError, LogPart
 from footlights.launch.probes.readiness import why_unready
 from footlights.launch.recipe.recipe import validate
 from tests.hostile.engines import RealEngine, image_tar, real_engine
-from tests.launch.test_entry_points import HOSTILE, OWN, REPLICA, STANDIN, as_before, plan_of
+from tests.launch.test_entry_points import HOSTILE, OWN, REPLICA, STANDIN, as_before, by_command, plan_of
 from tests.launch.test_kit import free_ports
 from tests.launch.waiting import ended, logged, until
 
@@ -54,7 +54,7 @@ def stages(tmp_path: Path) -> Path:
 def version_of(stages: Path, *, foreign: bool = False) -> Version:
     """The recipe's container as it is, or as it was before: started by the image."""
     loaded = recipes.load("kit-108-110", {"STAGE_ROOT": str(stages), "KIT_IMAGE": IMAGE})
-    version = next(each for each in loaded.versions if each.HasField("container"))
+    version = by_command(next(each for each in loaded.versions if each.HasField("container")))
     version.container.shm_size_bytes = 16 << 20
     version.environment["STANDIN_KIT"] = "108"
     if foreign:
@@ -115,7 +115,8 @@ async def test_before_it_was_killed_behind_its_shell(launcher: ContainerLauncher
 
 async def test_isaac_sim_runs_as_its_user(launcher: ContainerLauncher, root: Path, stages: Path) -> None:
     """Kit is found in the image beside the directories that are the session's own, becomes ready, and ends in order."""
-    (version,) = recipes.load("isaac-sim-6", {"ISAAC_IMAGE": IMAGE, "ACCEPT_EULA": "Y"}).versions
+    given = {"ISAAC_IMAGE": IMAGE, "ACCEPT_EULA": "Y", "STAGE_ROOT": str(stages)}
+    (version,) = recipes.load("isaac-sim-6", given).versions
     version.container.shm_size_bytes = version.container.disk_bytes = 16 << 20
     version.environment["STANDIN_KIT"] = "isaac-6"
     plan = plan_of(version, root, free_ports(), "")
