@@ -371,6 +371,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No device was free for the function within the time that portals wait. Nothing was started, and nothing waits. Try
     again.
     """
+    TOO_MANY_POOLS: _ErrorReason.ValueType  # 178
+    """There are as many pools as there may be. Delete one."""
     POOL_NOT_FOUND: _ErrorReason.ValueType  # 176
     """No pool has this name. List the pools."""
     NOT_STARTED_AHEAD: _ErrorReason.ValueType  # 177
@@ -731,6 +733,8 @@ FUNCTION_BUSY: ErrorReason.ValueType  # 184
 """No device was free for the function within the time that portals wait. Nothing was started, and nothing waits. Try
 again.
 """
+TOO_MANY_POOLS: ErrorReason.ValueType  # 178
+"""There are as many pools as there may be. Delete one."""
 POOL_NOT_FOUND: ErrorReason.ValueType  # 176
 """No pool has this name. List the pools."""
 NOT_STARTED_AHEAD: ErrorReason.ValueType  # 177

@@ -100,7 +100,8 @@ class PoolService:
             if row is None and rows.count(tx) >= MOST_POOLS:
                 raise errors.FailedPrecondition(
                     f"pool: there are {MOST_POOLS} pools already, as many as there may be. Delete one.",
-                    reason=errors.Reason.TOO_MANY,
+                    reason=errors.Reason.TOO_MANY_POOLS,
+                    metadata={"field": "pool"},
                 )
             bare = _definition(wanted)
             # What it names is there now; what changes later is said in its status.
