@@ -9,7 +9,7 @@ launch, its leases and its id, which the application knows already, stay as they
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import case, delete, func, insert, select, update
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from footlights.store.unit import Readable, Transaction
 
+MOST_POOLS: Final = 200
+"""How many there may be."""
 KEPT = {"session_id", "needs", "secrets"}
 """What a session keeps of the warm instance that it takes: its launch was placed by it, or is started with it."""
 

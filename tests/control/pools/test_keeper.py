@@ -15,7 +15,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 
 from footlights import errors
-from footlights.store import pools
+from footlights.store import Transaction, pools
 from footlights.store.launches import launch_rows
 from tests.control.harness import GIB, Agent, Control, Report, gpu, seconds, version
 
@@ -100,6 +100,23 @@ async def agent(plane: Control) -> Agent:
     """One node with four slots, and the application."""
     await plane.apply()
     return await plane.agent("node-a", gpu(slots=4), facts=AHEAD)
+
+
+async def test_there_are_only_so_many_pools(plane: Control, agent: Agent) -> None:
+    """One too many is refused; those that there are can be set again."""
+    now = plane.clock()
+    names = [f"pool-{number}" for number in range(pools.MOST_POOLS)]
+
+    def fill(tx: Transaction) -> None:
+        for name in names:
+            pools.put(tx, name, "fake", b"", now=now)
+
+    await plane.store.write(fill)
+    with pytest.raises(errors.FailedPrecondition) as refused:
+        await set_pool(plane)
+    await set_pool(plane, pool=names[0])
+
+    assert refused.value.reason == errors.Reason.TOO_MANY_POOLS
 
 
 async def test_a_session_takes_a_warm_instance_and_is_ready_in_the_answer(plane: Control, agent: Agent) -> None:

@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-MOST_POOLS: Final = 200
 STARTED_AT_ONCE: Final = 10
 """So many instances of a pool are started by one pass."""
 _YIELDED_AT_ONCE: Final = 64
@@ -155,7 +154,7 @@ class PoolKeeper:
         self._starts = {key: _upper(found) for key, found in measured.items()}
 
     def _read(self, tx: Transaction, now: datetime) -> list[_Pool]:
-        rows, living = pools.page(tx, "", MOST_POOLS).rows, pools.instances(tx)
+        rows, living = pools.page(tx, "", pools.MOST_POOLS).rows, pools.instances(tx)
         if not rows and not living:
             return []
         found = {row.pool: self._pool(tx, row, now) for row in rows}

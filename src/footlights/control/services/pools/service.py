@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from footlights.store.pools import WarmInstance
     from footlights.store.schema import PoolRow
 
-MOST_POOLS: Final = 200
 _DEFAULT_LIMIT: Final = 100
 _LONGEST_GOAL_S: Final = 3600.0
 _OUTPUT: Final = (
@@ -97,9 +96,9 @@ class PoolService:
         def write(tx: Transaction) -> pool_pb2.Pool:
             row = rows.get(tx, wanted.pool, lock=True)
             etags.check(request.etag, "" if row is None else _etag(row), f"pool {wanted.pool}")
-            if row is None and rows.count(tx) >= MOST_POOLS:
+            if row is None and rows.count(tx) >= rows.MOST_POOLS:
                 raise errors.FailedPrecondition(
-                    f"pool: there are {MOST_POOLS} pools already, as many as there may be. Delete one.",
+                    f"pool: there are {rows.MOST_POOLS} pools already, as many as there may be. Delete one.",
                     reason=errors.Reason.TOO_MANY_POOLS,
                     metadata={"field": "pool"},
                 )
