@@ -173,6 +173,8 @@ async def test_who_the_front_door_refuses_is_told_so(silent_application: int) ->
         f"GET /sign_in?a\nX: y HTTP/1.1\r\nHost: node\r\n{UPGRADE}\r\n",
         f"GET /sign_in HTTP/1.1\r\nHost: node\r\n{UPGRADE}X: a\nContent-Length: 9\r\n\r\n",
         f"GET /sign_in HTTP/1.1\r\nHost: node\r\n{UPGRADE} Folded: 1\r\n\r\n",
+        f"GET /sign_in HTTP/1.1\r\nHost: node\r\n{UPGRADE}A\nX-Forwarded-For: 1.2.3.4\r\n\r\n",
+        f"GET /sign_in HTTP/1.1\r\nHost: node\r\n{UPGRADE}A\rContent-Length: 9\r\n\r\n",
         f"GET /sign_in HTTP/1.1\r\nHost: node\r\n{UPGRADE}X : 1\r\n\r\n",
         f"GET /sign_in HTTP/1.0\r\nHost: node\r\n{UPGRADE}\r\n",
         f"GET /sign_in HTTP/1.1\r\nHost: node\r\n{UPGRADE}Upgrade: h2c\r\n\r\n",

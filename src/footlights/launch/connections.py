@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 from collections import Counter
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from typing import Final
 HEAD_BYTES: Final = 64 << 10
 HEAD_S: Final = 10.0
 _PIECE: Final = 64 << 10
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A header's (RFC 9110, section 5.6.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class Head:
         method, target, version = (*words, "", "", "")[:3]
         found = [line.partition(":") for line in lines]
         plain = len(words) == 3 and all(
-            separator and name and name == name.strip() and value.isprintable() for name, separator, value in found
+            separator and _NAME.fullmatch(name) and value.isprintable() for name, separator, value in found
         )
         headers = tuple((name, value.strip()) for name, separator, value in found if separator)
         return cls(method, target, version, headers, plain and text.endswith(b"\r\n\r\n"))
