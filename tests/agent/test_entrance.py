@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from contextlib import asynccontextmanager
+import threading
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,13 +18,13 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import InvalidStatus
 
 from footlights.agent.config import AgentConfig
-from footlights.agent.entrance import ViewerEntrance
+from footlights.agent.entrance import MOST_STRANGERS, ViewerEntrance
 from footlights.auth.authority import Authority
 from footlights.errors import InvalidArgument
 from footlights.launch.front_door import FrontDoorWay
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
 
@@ -46,9 +48,11 @@ async def repeat(connection: ServerConnection) -> None:
 
 
 @asynccontextmanager
-async def entrance(tmp_path: Path, url: str, **settings: Any) -> AsyncIterator[ViewerEntrance]:
+async def entrance(
+    tmp_path: Path, url: str, trust: Callable[[], ssl.SSLContext] | None = None, /, **settings: Any
+) -> AsyncIterator[ViewerEntrance]:
     config = AgentConfig(tmp_path / "agent", "127.0.0.1:1", signaling_listen="127.0.0.1:0", **settings)
-    way = FrontDoorWay(lambda: trusting(tmp_path))
+    way = FrontDoorWay(trust or partial(trusting, tmp_path))
     way.learn(url)
     opened = ViewerEntrance(config, way)
     await opened.open()
@@ -96,6 +100,49 @@ async def test_a_front_door_that_cannot_prove_itself_is_not_talked_to(tmp_path: 
                 await connect(dialled, ssl=trusting(tmp_path)).__aenter__()
 
     assert refused.value.response.status_code == 502
+
+
+async def test_callers_that_never_begin_tls_take_no_place(tmp_path: Path, authority: Authority) -> None:
+    """They are counted from their first moment: each would hold memory and a file of the agent's for seconds."""
+    certificate = {"signaling_cert": tmp_path / "cert.pem", "signaling_key": tmp_path / "key.pem"}
+    async with serve(repeat, "127.0.0.1", 0) as front, AsyncExitStack() as stack:
+        url = f"http://127.0.0.1:{front.sockets[0].getsockname()[1]}"
+        opened = await stack.enter_async_context(entrance(tmp_path, url, **certificate))
+        port = opened.facts.port
+        silent = []
+        for _ in range(MOST_STRANGERS + 1):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            stack.callback(writer.close)
+            silent.append(reader)
+        async with asyncio.timeout(8), connect(f"wss://127.0.0.1:{port}/sign_in", ssl=trusting(tmp_path)) as player:
+            await player.send("hello")
+            said = await player.recv()
+            ended = await asyncio.gather(silent[0].read(), return_exceptions=True)
+
+    assert said == "hello"
+    assert isinstance(ended[0], ConnectionResetError) or ended[0] == b""
+
+
+async def test_authorities_are_read_once_for_many_callers(tmp_path: Path, authority: Authority) -> None:
+    """Beside the event loop: anybody may have the node dial, and to read them takes long."""
+    threads = []
+
+    def trust() -> ssl.SSLContext:
+        threads.append(threading.current_thread())
+        return trusting(tmp_path)
+
+    server_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server_tls.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    certificate = {"signaling_cert": tmp_path / "cert.pem", "signaling_key": tmp_path / "key.pem"}
+    async with serve(repeat, "127.0.0.1", 0, ssl=server_tls) as front:
+        url = f"https://127.0.0.1:{front.sockets[0].getsockname()[1]}"
+        async with entrance(tmp_path, url, trust, **certificate) as opened:
+            dialled = f"wss://127.0.0.1:{opened.facts.port}/sign_in"
+            async with connect(dialled, ssl=trusting(tmp_path)), connect(dialled, ssl=trusting(tmp_path)):
+                pass
+
+    [thread] = threads
+    assert thread is not threading.main_thread()
 
 
 async def test_a_port_that_is_taken_is_noted_and_tried_again(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -27,6 +28,14 @@ RETRY_S: Final = 5.0
 """After the port was taken, or its certificate not readable."""
 _HANDSHAKE_S: Final = 10.0
 _log = structlog.get_logger(__name__)
+
+
+class _Silent(asyncio.StreamReaderProtocol):
+    """A connection of which nothing is read yet: TLS begins only once its caller is counted."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.pause_reading()  # type: ignore[attr-defined]  # it is a socket's
+        super().connection_made(transport)
 
 
 class ViewerEntrance:
@@ -64,13 +73,10 @@ class ViewerEntrance:
         host, port = address
         try:
             context = await asyncio.to_thread(self._tls)
-            self._server = await asyncio.start_server(
-                self._serve,
+            self._server = await asyncio.get_running_loop().create_server(
+                lambda: _Silent(asyncio.StreamReader(limit=HEAD_BYTES), partial(self._serve, context)),
                 host or None,
                 port,
-                limit=HEAD_BYTES,
-                ssl=context,
-                ssl_handshake_timeout=_HANDSHAKE_S if context else None,
             )
         except (OSError, ssl.SSLError) as error:
             problem = f"viewers' signalling cannot be taken at {self._config.signaling_listen}: {error}"
@@ -98,7 +104,9 @@ class ViewerEntrance:
         context.load_cert_chain(self._config.signaling_cert, self._config.signaling_key)
         return context
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(
+        self, context: ssl.SSLContext | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         task = asyncio.current_task()
         if task is None:
             writer.transport.abort()
@@ -106,9 +114,12 @@ class ViewerEntrance:
         self._strangers.enter(task, writer)
         self._connections.add(task)
         try:
+            if context is None:
+                writer.transport.resume_reading()  # type: ignore[attr-defined]  # it is a socket's
+            else:
+                await writer.start_tls(context, ssl_handshake_timeout=_HANDSHAKE_S)
             head = Head.of(await connections.read_head(reader))
-            tls = self._config.signaling_cert is not None
-            if self._front_door.takes(head, tls=tls):
+            if self._front_door.takes(head, tls=context is not None):
                 await self._front_door.pass_on(reader, writer, head, joined=lambda: self._note_viewer(task))
             else:
                 text = "this port is for the signalling of viewers: dial /sign_in with a WebSocket"

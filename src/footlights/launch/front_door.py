@@ -35,6 +35,8 @@ _DIAL_S: Final = 5.0
 _ANSWER_S: Final = 30.0
 """A front door waits for the application's answer before its own."""
 _MOST_ANSWER_BYTES: Final = 256 << 10
+_TRUST_S: Final = 60.0
+"""How long authorities that were read are trusted: to read them takes long, and anybody may have a node dial."""
 _log = structlog.get_logger(__name__)
 
 
@@ -47,6 +49,9 @@ class FrontDoorWay:
 
     def __init__(self, trust: Callable[[], ssl.SSLContext] = ssl.create_default_context) -> None:
         self._trust = trust
+        self._context: ssl.SSLContext | None = None
+        self._read_at = 0.0
+        self._reading = asyncio.Lock()
         self._url = ""
         self._said = ""
 
@@ -111,8 +116,16 @@ class FrontDoorWay:
             url.hostname,
             url.port or (443 if tls else 80),
             limit=HEAD_BYTES,
-            ssl=self._trust() if tls else None,
+            ssl=await self._trusted() if tls else None,
         )
+
+    async def _trusted(self) -> ssl.SSLContext:
+        """Return what a certificate must lead to, read beside the event loop and rarely."""
+        async with self._reading:
+            now = asyncio.get_running_loop().time()
+            if self._context is None or now - self._read_at >= _TRUST_S:
+                self._context, self._read_at = await asyncio.to_thread(self._trust), now
+            return self._context
 
     def _written(self, head: Head) -> bytes:
         url = urlsplit(self._url)
