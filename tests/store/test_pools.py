@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import func, select
 
 from footlights.lifecycle import EndReason, LaunchState, Stage
 from footlights.store import Store, Transaction, pools
+from footlights.store.bulk import Inserter
+from footlights.store.cluster.revisions import allocate
 from footlights.store.launches import launch_rows
 from footlights.store.launches.slots import ChosenSlots
 from footlights.store.pools import AheadStart
-from footlights.store.schema import REMOVAL, LaunchRow, SessionRow
+from footlights.store.schema import REMOVAL, SESSION, LaunchRow, SessionRow
 from footlights.store.sessions import create as creating
 from footlights.store.sessions import listing, session_rows
 from footlights.store.sessions.create import Creation, Outcome
@@ -22,7 +26,7 @@ from tests.store.rows import NOW, S, add_version, join, observe, read, values
 SHAPE = "shape"
 
 
-async def warm(store: Store, *, slot: int = 0, ready: bool = True) -> tuple[SessionRow, LaunchRow]:
+async def warm(store: Store, *, slot: int = 0, ready: bool = True, shape: str = SHAPE) -> tuple[SessionRow, LaunchRow]:
     """Start an instance on a node that is linked for it."""
 
     def write(tx: Transaction) -> tuple[SessionRow, LaunchRow]:
@@ -30,7 +34,7 @@ async def warm(store: Store, *, slot: int = 0, ready: bool = True) -> tuple[Sess
         if not launch_rows.live_on(tx, "node-a"):
             join(tx)
         place = ChosenSlots("node-a", "GPU-0", (slot,), f"launch-{slot}", (f"lease-{slot}",))
-        start = AheadStart(values(username="", created_by="", pool="warm", shape=SHAPE), place)
+        start = AheadStart(values(username="", created_by="", pool="warm", shape=shape), place)
         launch = pools.begin(tx, start, now=NOW)
         assert launch is not None
         if ready:
@@ -126,3 +130,35 @@ async def test_a_removed_instance_is_no_removed_session(store: Store) -> None:
     assert await store.write(lambda tx: session_rows.prune(tx, before=later, now=later)) == 1
 
     assert await store.read(lambda tx: tx.execute(select(func.count()).select_from(REMOVAL)).scalar_one()) == 0
+
+
+async def test_those_that_are_created_together_take_each_what_is_of_its_shape(store: Store) -> None:
+    """However many there are of another shape."""
+    for slot in range(3):
+        await warm(store, slot=slot)
+    other, _ = await warm(store, slot=3, shape="other")
+
+    wanted = [creation("1"), creation("2"), replace(creation("3"), shapes=("other",))]
+
+    made = await store.write(lambda tx: creating.create_all(tx, wanted))
+
+    taken = [each for each in made if isinstance(each, creating.Created)]
+    assert [each.outcome for each in taken] == [Outcome.TAKEN] * 3
+    assert taken[2].session.session_id == other.session_id
+
+
+async def test_how_long_sessions_last_is_told_by_sessions(store: Store) -> None:
+    """However many warm instances have ended since."""
+
+    def ends(tx: Transaction) -> None:
+        add_version(tx)
+        times: dict[str, Any] = {"created_time": NOW, "ready_time": NOW + S, "ended_time": NOW + 5 * S}
+        gone: dict[str, Any] = {"created_time": NOW, "ended_time": NOW + 9 * S, "pool": "warm", "shape": SHAPE}
+        members = [times, *[gone] * 1000]
+        revisions = allocate(tx, len(members))
+        rows = (SessionRow(**values(**each, revision=of)) for each, of in zip(members, revisions, strict=True))
+        Inserter(SESSION)(tx, list(rows))
+
+    await store.write(ends)
+
+    assert await store.read(session_rows.recent_lengths) == [("fake", 4.0)]

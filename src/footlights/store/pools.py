@@ -30,7 +30,7 @@ from footlights.store.schema import LAUNCH, NODE, POOL, SESSION, LaunchRow, Pool
 from footlights.store.sessions.derivation import SessionStates
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from footlights.store.unit import Readable, Transaction
@@ -200,9 +200,13 @@ class TakeableInstance(NamedTuple):
     launch: LaunchRow
 
 
-def takeable(tx: Transaction, shapes: Collection[str], limit: int) -> list[TakeableInstance]:
-    """Return instances of these shapes that sessions may take, those that are ready first; locked on Postgres."""
+def takeable(tx: Transaction, shapes: Sequence[str]) -> TakeableInstance | None:
+    """Return an instance of one of these shapes that a session may take; locked on Postgres.
+
+    One that is ready goes first, and then the shapes do in their order.
+    """
     table = LAUNCH.c
+    rank = {shape: number for number, shape in enumerate(shapes)}
     statement = (
         select(SESSION)
         .join(LAUNCH, table.launch_id == SESSION.c.launch_id)
@@ -222,14 +226,18 @@ def takeable(tx: Transaction, shapes: Collection[str], limit: int) -> list[Takea
             NODE.c.cordoned.is_(False),
             NODE.c.draining.is_(False),
         )
-        .order_by(case((table.state == LaunchState.READY.value, 0), else_=1), table.launch_id)
-        .limit(limit)
+        .order_by(
+            case((table.state == LaunchState.READY.value, 0), else_=1),
+            case(rank, value=SESSION.c.shape),
+            table.launch_id,
+        )
+        .limit(1)
         .with_for_update(of=SESSION, skip_locked=True)
     )
-    found = tx.all(statement, SessionRow)
-    ids = [row.launch_id for row in found]
-    launches = {row.launch_id: row for row in tx.all(select(LAUNCH).where(LAUNCH.c.launch_id.in_(ids)), LaunchRow)}
-    return [TakeableInstance(row, launches[row.launch_id]) for row in found if row.launch_id in launches]
+    for row in tx.all(statement, SessionRow):
+        for launch in tx.all(select(LAUNCH).where(LAUNCH.c.launch_id == row.launch_id), LaunchRow):
+            return TakeableInstance(row, launch)
+    return None
 
 
 def take(

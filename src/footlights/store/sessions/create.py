@@ -141,16 +141,14 @@ class _Batch:
 
     def take_warm(self) -> None:
         """Let those take a warm instance for which there is one."""
-        wanted = {shape for number in self._open for shape in self._creations[number].shapes}
-        if not wanted:
-            return
-        found = pools.takeable(self._tx, wanted, len(self._open))
+        none_left: set[tuple[str, ...]] = {()}
         for number in list(self._open):
             creation = self._creations[number]
-            fitting = (each for shape in creation.shapes for each in found if each.session.shape == shape)
-            if (ready := next(fitting, None)) is None:
+            if creation.shapes in none_left:
                 continue
-            found.remove(ready)
+            if (ready := pools.takeable(self._tx, creation.shapes)) is None:
+                none_left.add(creation.shapes)
+                continue
             taken = pools.take(self._tx, ready, creation.values, now=creation.now)
             if taken is not None:
                 if creation.request is not None:

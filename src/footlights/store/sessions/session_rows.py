@@ -187,7 +187,7 @@ def recent_lengths(tx: Transaction) -> list[tuple[str, float]]:
     """Return (application, seconds from ready to ended) of the last sessions that have ended and were ready."""
     last = (
         select(SESSION.c.application, SESSION.c.ready_time, SESSION.c.ended_time)
-        .where(SESSION.c.ended_time.is_not(None))
+        .where(SESSION.c.ended_time.is_not(None), SESSION.c.pool.is_(None))
         .order_by(SESSION.c.ended_time.desc(), SESSION.c.session_id.desc())
         .limit(_MEASURED)
     )
