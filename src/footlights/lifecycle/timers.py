@@ -20,6 +20,11 @@ class TimeLimits:
     unresponsive_s: float | None = None
     reconnect_s: float | None = None
 
+    @property
+    def of_warm(self) -> TimeLimits:
+        """What holds for an application without a session too, that was started ahead: it has to answer."""
+        return TimeLimits(unresponsive_s=self.unresponsive_s)
+
 
 @dataclass(frozen=True, slots=True)
 class SessionClock:

@@ -365,6 +365,26 @@ async def test_an_instance_has_what_its_profile_gives(plane: Control, agent: Age
     assert instance not in after
 
 
+async def test_an_instance_is_replaced_where_a_secret_has_to_be_given_as_well(plane: Control, agent: Agent) -> None:
+    """What the profile's variables and arguments are is a part of its shape, also where nothing starts without it."""
+    password = application_pb2.Argument(
+        name="password", type=application_pb2.Argument.STRING, secret=True, required=True
+    )
+    await plane.apply(version("2.0.0", arguments=[password]))
+    profile = profile_pb2.Profile(profile="nucleus", secrets={"password": "hush"}, environment={"MODE": "fast"})
+    await plane.call("ProfileService.SetProfile", profile_pb2.SetProfileRequest(profile=profile))
+    await set_pool(plane, profile="nucleus")
+    [instance] = await warm(plane, agent)
+
+    profile.environment["MODE"] = "slow"
+    await plane.call("ProfileService.SetProfile", profile_pb2.SetProfileRequest(profile=profile))
+    session = await plane.create(profile="nucleus")
+    await keep(plane)
+
+    assert session.session_id != instance
+    assert instance not in await warm_ids(plane)
+
+
 async def test_secrets_of_a_profile_are_in_its_instances(plane: Control, agent: Agent) -> None:
     """They are sent with the launch; a session with that profile takes it, unless it has a secret of its own."""
     password = application_pb2.Argument(name="password", type=application_pb2.Argument.STRING, secret=True)
@@ -449,6 +469,39 @@ async def test_an_agent_of_the_release_before_starts_nothing_ahead(plane: Contro
     await keep(plane)
     assert await warm_ids(plane) == []
     assert "No slot is free" in (await get_pool(plane)).status_message
+
+
+async def test_an_instance_ends_where_its_agent_goes_back_to_the_release_before(plane: Control, agent: Agent) -> None:
+    """Such an agent never takes a session up, so who took the instance would wait for ever."""
+    await set_pool(plane)
+    await warm(plane, agent)
+    [known] = agent.assigned.values()
+    await agent.close()
+    await plane.unlinked()
+    running = Report(launch_id=known.launch_id, epoch=known.epoch, state=Report.READY)
+    await plane.agent("node-a", gpu(slots=4), launches=[running])
+
+    await keep(plane)
+
+    assert await warm_ids(plane) == []
+    assert not (await plane.create()).started_from_pool
+
+
+async def test_an_instance_that_does_not_answer_is_given_to_nobody(plane: Control, agent: Agent) -> None:
+    """The limit on silence is the application's too; it ends, and another one is started."""
+    await plane.apply(version("2.0.0", limits=application_pb2.Limits(unresponsive_timeout=seconds(30))))
+    await set_pool(plane)
+    [instance] = await warm(plane, agent)
+    assignment = await agent.assignment(instance)
+
+    await agent.report(assignment, "READY", ready_for=seconds(900), unanswered_for=seconds(29))
+    assert await warm_ids(plane) == [instance]
+    await agent.report(assignment, "READY", ready_for=seconds(900), unanswered_for=seconds(30))
+
+    assert await warm_ids(plane) == []
+    await keep(plane)
+    [other] = await warm_ids(plane)
+    assert other != instance
 
 
 async def test_a_pool_that_cannot_be_is_refused_by_name(plane: Control, agent: Agent) -> None:

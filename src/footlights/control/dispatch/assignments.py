@@ -221,7 +221,8 @@ def of_launch(
             reason=errors.Reason.ASSIGNMENT_TOO_LARGE,
             metadata={"fields": "; ".join(too_large)},
         )
-    return LaunchAssignment(message, launch.state, recipe.carried, _NO_LIMITS if message.ahead else time_limits(limits))
+    applied = time_limits(limits)
+    return LaunchAssignment(message, launch.state, recipe.carried, applied.of_warm if message.ahead else applied)
 
 
 def _secrets(launch: LaunchRow, session: SessionRow, link: AgentLink, box: Box) -> bytes:

@@ -199,11 +199,12 @@ def _end_if_due(lives: SessionStates, launch: LaunchRow, report: Report, now: da
     if launch.state != "READY" or launch.desired == "STOPPED":
         return False
     session = lives.session(launch.session_id)
-    if session is None or session.launch_id != launch.launch_id or session.pool is not None:
+    if session is None or session.launch_id != launch.launch_id:
         return False
     if launch.handed_over_time is not None and not launch.taken_up:
         return False  # what the agent says is of the time before the session
-    why = due(session_clock(report), time_limits(stored.limits(session)))
+    limits = time_limits(stored.limits(session))
+    why = due(session_clock(report), limits if session.pool is None else limits.of_warm)
     if why is not None:
         lives.end(session, *why, now=now)
     return why is not None

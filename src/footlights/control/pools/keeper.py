@@ -222,7 +222,9 @@ class PoolKeeper:
     def _closed(self, nodes: set[str]) -> dict[str, str]:
         found = {}
         for node in self._cache.views(nodes):
-            if (node.cordoned or node.draining or not node.accepted) and (why := standing_refusal(node)):
+            if not node.starts_ahead:
+                found[node.name] = "Its node's agent is of the release before, which cannot hand it over."
+            elif (node.cordoned or node.draining or not node.accepted) and (why := standing_refusal(node)):
                 found[node.name] = f"{why.message[:1].upper()}{why.message[1:]}."
         return found
 

@@ -104,9 +104,9 @@ def _shape(resolved: Resolved, isolation: int) -> str:
     needs = application_pb2.Needs()
     needs.CopyFrom(resolved.needs)
     needs.isolation = isolation  # type: ignore[assignment]  # the numbers are the same
-    version, started = resolved.version, default_arguments(resolved, {})
-    # What an instance is started with and keeps, also of its profile, which may change. The grace period is in its
-    # plan; other limits are the session's own.
+    version = resolved.version
+    # What an instance is started with and keeps, also of its profile, which may change: that gives the version its
+    # variables and defaults. The grace period is in its plan; other limits are the session's own.
     parts = (
         version.application,
         version.version,
@@ -114,7 +114,7 @@ def _shape(resolved: Resolved, isolation: int) -> str:
         resolved.launcher,
         needs.SerializeToString(deterministic=True).hex(),
         repr(limit_s(resolved.limits, "stop_grace_period")),
-        "" if started is None else started.given,
+        hashlib.sha256(version.SerializeToString(deterministic=True)).hexdigest(),
         # As they are sealed: of a profile whose secrets were set again, instances are started again.
         hashlib.sha256(resolved.secrets or b"").hexdigest(),
     )
