@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _NORMAL, _GOING_AWAY, _NO_CODE, _LOST, _POLICY, _TOO_BIG, _BAD_GATEWAY = 1000, 1001, 1005, 1006, 1008, 1009, 1014
 _CLOSE_TIMEOUT_S: Final = 5.0
-_TAKEN: Final = 3005
+TAKEN: Final = 3005
 """Another viewer is connected: the code that NVIDIA's portal has for it."""
 _BUSY: Final = (409, 429, 503)
 """How an application that takes so many viewers refuses one more."""
@@ -94,7 +94,7 @@ class WebSocketProxy:
                 # A browser's page sees why a socket is closed, and never why a handshake is refused.
                 await receive()  # websocket.connect
                 await send({"type": "websocket.accept", "subprotocol": _echo("", credentials)})
-                await send({"type": "websocket.close", "code": _TAKEN, "reason": _in_a_frame(str(problem))})
+                await send({"type": "websocket.close", "code": TAKEN, "reason": _in_a_frame(str(problem))})
                 return
             name = f"{SOCKET}{secrets.token_urlsafe(6)}"
             log = _log.bind(session_id=session_id, subject=grant.subject)

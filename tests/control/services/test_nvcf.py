@@ -425,6 +425,30 @@ async def test_who_comes_back_is_the_same_viewer(portal: Control) -> None:
     assert b"disconnected" in (refused.value.response.body or b"")
 
 
+async def test_who_found_the_application_taken_is_let_in_later(portal: Control) -> None:
+    """However much later: the grant that was of no use then has expired, and another one takes its place."""
+    signaling = application_pb2.Signaling(max_viewers=1)
+    signaling.MergeFrom(SIGNALING)
+    await portal.apply(version("2.0.0", signaling=signaling))
+    agent = await portal.agent(facts={"signal_address": "127.0.0.1"})
+    own = (await functions(portal, portal.admin))["fake@2.0.0 False"]
+    exact = {"Function_ID": own["id"], "Function_Version_ID": own["versionId"]}
+    started_id = request_id(await send(portal, "POST", await asks(portal, **exact)))
+    headers = await asks(portal, **exact, Cookie=f"nvcf-request-id={started_id}")
+    async with site(portal) as (host, application):
+        assignment = await agent.ready(started_id, signal_port=application.port, viewers=1)
+        async with dial(host, headers) as refused:
+            told = await closing(refused)
+        await agent.report(assignment, "READY", signal_port=application.port, viewers=0)
+        portal.clock.pass_s(301)
+        async with dial(host, headers) as socket:
+            await socket.send("hello")
+            said = await socket.recv()
+
+    assert told[0] == 3005
+    assert said == "hello"
+
+
 async def test_a_browser_says_all_in_subprotocols(portal: Control) -> None:
     """They stay here as well, and one of them that is no token is answered, without which a browser fails."""
     agent, started_id = await started(portal)

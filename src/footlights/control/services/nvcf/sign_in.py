@@ -22,6 +22,7 @@ from footlights.frontdoor import FrontDoorError, PlaceLimits
 from footlights.frontdoor.credentials import take
 from footlights.frontdoor.interfaces import KnownById
 from footlights.frontdoor.places import Places
+from footlights.frontdoor.websocket_proxy import TAKEN
 from footlights.gateway.upstream import OutgoingCall, UpstreamError
 from footlights.http.cors import Cors
 from footlights.http.request_ids import request_id
@@ -33,8 +34,8 @@ from footlights.v1 import session_pb2
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterator
 
-    from google.protobuf.message import Message
-    from starlette.types import Receive, Scope, Send
+    from google.protobuf.message import Message as Proto
+    from starlette.types import Message, Receive, Scope, Send
 
     from footlights.auth.roles import Caller
     from footlights.control.call.authenticate import Authenticator
@@ -50,6 +51,7 @@ _STARTS: Final = PlaceLimits(512, per_session=512, per_grant=512)
 _WAITING: Final = PlaceLimits(2048, per_session=8, per_grant=2048)
 _CALL_S: Final = 20.0
 _MOST_REMEMBERED: Final = 10_000
+_NO_GRANT: Final = 401
 _LIMITS: Final = ("reconnect_timeout", "never_connected_timeout")
 
 
@@ -71,10 +73,12 @@ class Patience:
 class _Way:
     """The way of a viewer into a session."""
 
+    key: tuple[str, str]
+    """The session and its caller."""
     text: str = field(repr=False)
     """The grant."""
-    remember: Callable[[], None]
-    """Is called once it has opened the session."""
+    is_new: bool
+    """Whether it has opened nothing yet."""
 
 
 class SignIn:
@@ -165,7 +169,7 @@ class SignIn:
                 await reply.end_flood()
             elif grant:
                 asked_for = passed_on(scope, reply.session_id, grant.text)
-                await self._front_door(asked_for, inbox.hand_over(), partial(reply.pass_on, on_joined=grant.remember))
+                await self._front_door(asked_for, inbox.hand_over(), partial(self._tell, reply, grant))
 
     async def _admitted(self, scope: Scope, asked: Asked, inbox: Inbox, reply: Reply) -> _Way | None:
         """Wait until a session can be seen, and return the way to it; None where its client has left."""
@@ -191,14 +195,27 @@ class SignIn:
             raise _ended(session)
         granted = await self._call("ConnectSession", asked, session_pb2.ConnectSessionRequest(session_id=session_id))
         key = session_id, caller.subject
-        grant = self._used.get(key, granted.token)
-        return _Way(grant, partial(self._remember, key, grant))
+        known = self._used.get(key)
+        return _Way(key, known or granted.token, is_new=known is None)
 
-    def _remember(self, key: tuple[str, str], grant: str) -> None:
-        self._used[key] = grant
-        self._used.move_to_end(key)
-        while len(self._used) > _MOST_REMEMBERED:
-            self._used.popitem(last=False)
+    async def _tell(self, reply: Reply, way: _Way, message: Message) -> None:
+        """Pass on what the front door says, and keep the grant by which it lets this viewer in again."""
+        match message["type"]:
+            case "websocket.accept":
+                self._used[way.key] = way.text
+                self._used.move_to_end(way.key)
+                while len(self._used) > _MOST_REMEMBERED:
+                    self._used.popitem(last=False)
+            case "websocket.http.response.start" if message["status"] == _NO_GRANT:
+                self._forget(way)
+            case "websocket.close" if way.is_new and message.get("code") == TAKEN:
+                # Let in only to be told so: the grant has opened nothing, and would never again once it has expired.
+                self._forget(way)
+        await reply.pass_on(message)
+
+    def _forget(self, way: _Way) -> None:
+        if self._used.get(way.key) == way.text:
+            del self._used[way.key]
 
     async def _start(self, asked: Asked, left: Callable[[], bool]) -> session_pb2.Session:
         """Create a session, and wait until it has a device. One that has none in time ends: nobody would wait for it.
@@ -275,7 +292,7 @@ class SignIn:
     async def _caller(self, asked: Asked) -> Caller:
         return await self._authenticator.caller(asked.authorization)
 
-    async def _call(self, name: str, asked: Asked, request: Message) -> Any:
+    async def _call(self, name: str, asked: Asked, request: Proto) -> Any:
         outgoing = OutgoingCall((("authorization", asked.authorization),), _CALL_S)
         try:
             return await self._unary[name](request, outgoing)

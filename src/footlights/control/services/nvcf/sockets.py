@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from starlette.types import Message, Receive, Scope, Send
 
@@ -122,11 +122,10 @@ class Reply:
         code = _NOT_FOUND if status == 404 else _REFUSED
         await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
-    async def pass_on(self, message: Message, on_joined: Callable[[], None] = lambda: None) -> None:
-        """Send what the front door sends (ASGI); ``on_joined`` is called when it says that all is well."""
+    async def pass_on(self, message: Message) -> None:
+        """Send what the front door sends (ASGI)."""
         match message["type"]:
             case "websocket.accept":
-                on_joined()
                 if self.is_open:
                     return
                 self.is_open = True
