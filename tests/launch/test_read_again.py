@@ -112,7 +112,9 @@ def test_a_versions_own_values_pass() -> None:
     assert values == {"text": "$(the version's own)", "choice": "$c", "count": -5}
 
 
-@pytest.mark.parametrize("text", ["${kit}/x", "$env{OMNI_PASS}", "a$b", '["a"]', "[1,2]", '{"a": 1}', "'a'", "a\x07"])
+@pytest.mark.parametrize(
+    "text", ["${kit}/x", "$env{OMNI_PASS}", "a$b", '["a"]', "[1,2]", '{"a": 1}', "'a'", " [1]", "\u00a0{}", "a\x07"]
+)
 def test_what_kit_would_read_in_a_setting_is_refused(text: str) -> None:
     """Kit resolves tokens and variables of its environment, secret ones too, and takes lists and objects for such."""
     kit = version("kit", "app.kit", "--/app/title={text}")

@@ -31,7 +31,7 @@ SPLIT_VARIABLE: Final = re.compile(
 )
 """Variables that programs split at blanks, or put on a command line."""
 _INERT = re.compile(r"(?!-)[\w%+,\-./:=@]*")
-_KIT_VALUE = re.compile(r"""(?![\[{("'])[^$\x00-\x1f\x7f]*""")
+_KIT_VALUE = re.compile(r"""(?!\s*[\[{("'])[^$\x00-\x1f\x7f]*""")
 
 
 def free_names(version: Version) -> frozenset[str]:
