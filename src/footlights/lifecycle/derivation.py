@@ -74,6 +74,9 @@ def may_retry(launch: LaunchFacts, failures: int) -> bool:
 def is_a_try(launch: LaunchFacts) -> bool:
     """Say whether a launch that ended so is one of the ``MAX_LAUNCHES`` of a session that is placed again after it."""
     retry = meaning(launch.reason).retry
+    if launch.state is LaunchState.EXITED:
+        # Its session was not there when it was started, and has had nothing of it.
+        return launch.being_taken
     if launch.state is LaunchState.REJECTED:
         return retry is Retry.ELSEWHERE
     return launch.state is LaunchState.FAILED and retry in (Retry.AGAIN, Retry.ELSEWHERE)

@@ -440,8 +440,9 @@ async def test_failures_back_off_and_say_why(plane: Control, agent: Agent) -> No
     assert len(await warm_ids(plane)) == 1
 
 
+@pytest.mark.parametrize("how", ["refuses", "has crashed"])
 async def test_a_session_whose_instance_fails_to_take_it_up_is_started_from_the_beginning(
-    plane: Control, agent: Agent
+    plane: Control, agent: Agent, how: str
 ) -> None:
     """Its user waits as without a pool, and sees no failure."""
     await set_pool(plane)
@@ -451,7 +452,10 @@ async def test_a_session_whose_instance_fails_to_take_it_up_is_started_from_the_
     while not assignment.handed_over:
         await agent.until("assignment")
         assignment = await agent.assignment(instance)
-    await agent.report(assignment, "FAILED", reason="HAND_OVER_FAILED", message="It did not open the stage.")
+    if how == "refuses":
+        await agent.report(assignment, "FAILED", reason="HAND_OVER_FAILED", message="It did not open the stage.")
+    else:
+        await agent.report(assignment, "EXITED", exit_code=139)
     session = await making
 
     await keep(plane)
