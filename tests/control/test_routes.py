@@ -67,6 +67,8 @@ def test_the_host_of_media_takes_signalling(
         ("https://streams.example.com", ENTRANCE(port=9000), {}, "signalling has TLS"),
         ("http://streams.example.com", AT_443, {"node_signaling": False}, "started with --no-node-signaling"),
         ("http://0.0.0.0:8080", AT_PORTS, {}, "Start it with --public-url"),
+        ("http://127.0.0.1:8080", AT_PORTS, {}, "Start it with --public-url"),
+        ("http://localhost:8080", AT_443, {}, "Start it with --public-url"),
     ],
 )
 def test_where_it_cannot_the_reason_is_said(

@@ -12,6 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import InvalidStatus
 
+from footlights.agent.config import AgentConfig
 from footlights.launch.connections import Head
 from footlights.launch.front_door import PASSED, FrontDoorWay
 from footlights.launch.launcher import Ports
@@ -21,6 +22,7 @@ from tests.launch.knocking import status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from websockets.http11 import Request, Response
 
@@ -261,6 +263,30 @@ async def test_a_front_door_that_is_gone_is_said(silent_application: int) -> Non
 
     assert answer.startswith(b"HTTP/1.1 502 ")
     assert refused == 401
+
+
+@pytest.mark.parametrize(
+    ("server", "public_address", "takes"),
+    [
+        ("10.0.0.5:50051", "10.0.0.7", False),
+        ("127.0.0.1:50051", "10.0.0.7", True),
+        ("unix:/run/footlights.sock", "10.0.0.7", True),
+        ("10.0.0.5:50051", "127.0.0.1", True),
+    ],
+)
+def test_a_loopback_address_is_the_servers_own_machine(
+    tmp_path: Path, server: str, public_address: str, takes: bool
+) -> None:
+    """A server that does not know its address says so; on another machine anything may listen there."""
+    config = AgentConfig(tmp_path, server, public_address=public_address)
+    way = FrontDoorWay(is_here=config.is_beside_server)
+    head = Head.of(f"GET /sign_in HTTP/1.1\r\nHost: node\r\n{UPGRADE}\r\n".encode())
+    way.learn("http://127.0.0.1:8080")
+    taken = way.takes(head, tls=False)
+    way.learn("http://streams.example.com")
+
+    assert taken is takes
+    assert way.takes(head, tls=False)
 
 
 def test_a_head_is_read_as_every_reader_reads_it() -> None:

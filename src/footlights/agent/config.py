@@ -173,6 +173,12 @@ class AgentConfig:
         return tuple(dict.fromkeys(address.strip() for address in self.server.split(",")))
 
     @property
+    def is_beside_server(self) -> bool:
+        """Whether the control plane is on this machine, as far as addresses say."""
+        beside = any(each.startswith("unix:") or is_loopback(each.rpartition(":")[0]) for each in self.servers)
+        return beside or is_loopback(self.public_address)
+
+    @property
     def entrance_host(self) -> str:
         """The address to take the front door's connections on; empty is every one."""
         return "127.0.0.1" if is_loopback(self.signal_address or self.public_address) else ""

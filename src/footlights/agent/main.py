@@ -150,7 +150,7 @@ class Agent:
         self._orphans = Orphans(
             self._launchers.values(), mark=lambda: self._cluster.mark, is_known=self.table.knows, clock=clock
         )
-        front_door = FrontDoorWay(partial(trust, config, identity))
+        front_door = FrontDoorWay(partial(trust, config, identity), is_here=config.is_beside_server)
         self.entrance = ViewerEntrance(config, front_door)
         tools = LaunchTools(
             admission=Admission(

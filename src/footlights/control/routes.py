@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from footlights.ids import is_loopback
+
 if TYPE_CHECKING:
     from footlights.control.settings import ServerSettings
     from footlights.store.schema import LaunchRow
@@ -42,6 +44,10 @@ class Origin:
         host, port = url.hostname or "", url.port or (_TLS_PORT if tls else 80)
         passed = settings.node_signaling and not settings.direct_routes and host not in _EVERYWHERE
         return cls(host, port, settings.direct_routes, tls=tls, front_door=public_url if passed else "")
+
+    def is_reached_by(self, node: str) -> bool:
+        """Whether the node with this address passes viewers on: one at a loopback address means its own machine."""
+        return bool(self.front_door) and (not is_loopback(self.host) or is_loopback(node))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,7 @@ def _entrance(
         return _Entrance(node, origin.port, origin.tls)
     offered = facts.entrance
     # What is encrypted on the way to the front door must be so on the way to the node.
-    if signaling.websocket_path and origin.front_door and (offered.tls or not origin.tls):
+    if signaling.websocket_path and origin.is_reached_by(node) and (offered.tls or not origin.tls):
         if offered.port:
             return _Entrance(node, offered.port, offered.tls)
         if offered.session_ports and launch.secret and not signaling.checks_secret:
@@ -99,8 +105,8 @@ def _why_not(node: str, signaling: application_pb2.Signaling, facts: node_pb2.No
     listen = f"start the agent of node {node} with --signaling-listen"
     if not signaling.websocket_path:
         return f"{where}: the application has no signaling.websocket_path that its node could take viewers at."
-    if origin.host in _EVERYWHERE:
-        return f"{where}: the server's address is not known. Start it with --public-url."
+    if origin.host in _EVERYWHERE or is_loopback(origin.host):
+        return f"{where}: the server's address is not known to others. Start it with --public-url."
     if not origin.front_door:
         return f"{where}: the server is started with --no-node-signaling."
     if not facts.HasField("entrance"):

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from footlights.ids import is_loopback
 from footlights.launch import connections
 from footlights.launch.connections import HEAD_BYTES, Head
 from footlights.protocol.launch_secrets import PROOF
@@ -45,10 +46,13 @@ class FrontDoorWay:
 
     Args:
         trust: Makes what its certificate must lead to.
+        is_here: Whether the control plane is on this machine, so that a loopback address is its.
     """
 
-    def __init__(self, trust: Callable[[], ssl.SSLContext] = ssl.create_default_context) -> None:
-        self._trust = trust
+    def __init__(
+        self, trust: Callable[[], ssl.SSLContext] = ssl.create_default_context, *, is_here: bool = True
+    ) -> None:
+        self._trust, self._is_here = trust, is_here
         self._context: ssl.SSLContext | None = None
         self._read_at = 0.0
         self._reading = asyncio.Lock()
@@ -58,7 +62,10 @@ class FrontDoorWay:
     def learn(self, url: str) -> None:
         """Note where it is: its origin and, where it has one, the path before its routes; empty: nowhere."""
         parts = urlsplit(url)
-        self._url = url.rstrip("/") if parts.scheme in ("http", "https") and parts.hostname else ""
+        known = parts.scheme in ("http", "https") and parts.hostname
+        # At a loopback address is the machine of who says so; here it would be anything.
+        other = known and is_loopback(parts.hostname or "") and not self._is_here
+        self._url = url.rstrip("/") if known and not other else ""
 
     def takes(self, head: Head, *, tls: bool) -> bool:
         """Whether a request is one to pass on: a player's, with as much encryption as the front door has."""
