@@ -16,15 +16,16 @@ demo: ## Run everything on this machine and print how to use it; Ctrl-C ends it
 	@scripts/setup demo
 	@exec $(VENV)/footlights up --data-dir build/demo
 
-# Files are handed out in the order of tests/conftest.py, the longest first.
-PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Most tests wait for other processes and for the disk: three at a time keep two cores busy. Files are handed out in the order of
+# tests/conftest.py, the longest first.
+PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test
-test: dev ## Run the tests, on up to four cores (PYTEST="-k name" for some)
+test: dev ## Run the tests, three at a time (PYTEST="-k name" for some)
 	@$(VENV)/python -m pytest $(PARALLEL) -m "not slow and not real and not faults" $(PYTEST)
 
 .PHONY: test-slow
-test-slow: dev ## Run the tests that take long, on up to four cores
+test-slow: dev ## Run the tests that take long, three at a time
 	@$(VENV)/python -m pytest $(PARALLEL) -m "slow and not real" $(PYTEST)
 
 .PHONY: test-real
