@@ -7,6 +7,7 @@ from typing import Final
 
 from footlights.lifecycle.states import EndReason
 
+WARM_UNRESPONSIVE_S: Final = 120.0
 _WARNED_AHEAD_S: Final = 60.0
 
 
@@ -22,8 +23,11 @@ class TimeLimits:
 
     @property
     def of_warm(self) -> TimeLimits:
-        """What holds for an application without a session too, that was started ahead: it has to answer."""
-        return TimeLimits(unresponsive_s=self.unresponsive_s)
+        """What holds for an application without a session too, that was started ahead: it has to answer.
+
+        Where its version does not limit that, a time does after which another one is better for who comes.
+        """
+        return TimeLimits(unresponsive_s=self.unresponsive_s or WARM_UNRESPONSIVE_S)
 
 
 @dataclass(frozen=True, slots=True)

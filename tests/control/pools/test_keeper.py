@@ -491,16 +491,19 @@ async def test_an_instance_ends_where_its_agent_goes_back_to_the_release_before(
     assert not (await plane.create()).started_from_pool
 
 
-async def test_an_instance_that_does_not_answer_is_given_to_nobody(plane: Control, agent: Agent) -> None:
+@pytest.mark.parametrize(("limits", "span"), [({"unresponsive_timeout": seconds(30)}, 30), ({}, 120)])
+async def test_an_instance_that_does_not_answer_is_given_to_nobody(
+    plane: Control, agent: Agent, limits: dict[str, Any], span: int
+) -> None:
     """The limit on silence is the application's too; it ends, and another one is started."""
-    await plane.apply(version("2.0.0", limits=application_pb2.Limits(unresponsive_timeout=seconds(30))))
+    await plane.apply(version("2.0.0", limits=application_pb2.Limits(**limits)))
     await set_pool(plane)
     [instance] = await warm(plane, agent)
     assignment = await agent.assignment(instance)
 
-    await agent.report(assignment, "READY", ready_for=seconds(900), unanswered_for=seconds(29))
+    await agent.report(assignment, "READY", ready_for=seconds(900), unanswered_for=seconds(span - 1))
     assert await warm_ids(plane) == [instance]
-    await agent.report(assignment, "READY", ready_for=seconds(900), unanswered_for=seconds(30))
+    await agent.report(assignment, "READY", ready_for=seconds(900), unanswered_for=seconds(span))
 
     assert await warm_ids(plane) == []
     await keep(plane)
