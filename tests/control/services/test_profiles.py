@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from footlights.v1 import application_pb2, profile_pb2
 from google.protobuf.struct_pb2 import Struct, Value
 
@@ -73,6 +74,33 @@ async def test_no_answer_list_log_or_database_has_a_secret(plane: Control) -> No
     assert all(SECRET not in text for text in texts)
     assert SECRET.encode() not in database
     assert "session_created" in log.getvalue()
+
+
+@pytest.mark.parametrize(
+    "secrets",
+    [
+        {"omni_pass": f"{SECRET}\0"},
+        {"omni_pass": f"{SECRET}\n"},
+        {"omni_pass": SECRET * 1000},
+        {"omni_pass": [SECRET]},
+        {"omni_pass": {"password": SECRET}},
+        {"omni_pass": SECRET, "count": SECRET},
+        {"Not a name": SECRET},
+    ],
+)
+async def test_what_is_wrong_with_a_secret_is_said_without_it(plane: Control, secrets: Any) -> None:
+    """Whatever it is: errors are kept where secrets are not, by clients and by what is between."""
+    await plane.apply(version("2.0.0", **VERSION))
+    await linked(plane)
+    refused = await put(plane, NUCLEUS | {"secrets": secrets})
+    session = {"application": "fake", "application_arguments": {"omni_user": secrets}}
+
+    if refused.status_code == 200:
+        refused = await plane.rest("POST", "/v1/sessions", json={"application": "fake", "profile": "nucleus"})
+    made = await plane.rest("POST", "/v1/sessions", json=session)
+
+    assert refused.status_code in (400, 409, 412, 422), refused.text
+    assert SECRET not in refused.text + made.text
 
 
 async def test_a_session_gets_what_its_profile_gives(plane: Control) -> None:

@@ -314,7 +314,8 @@ def _refuse_unknown(message: Message, path: str, found: Found) -> None:
 def _no_nul(name: str) -> Walk:
     def check(text: str, path: str, found: Found) -> None:
         if "\0" in text:
-            found.append(InvalidArgument(path + name, f"{text[:100]!r} contains a NUL character. Remove it."))
+            # Without the text: it may be a secret.
+            found.append(InvalidArgument(path + name, "the text contains a NUL character. Remove it."))
 
     return check
 
