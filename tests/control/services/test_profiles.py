@@ -86,6 +86,7 @@ async def test_no_answer_list_log_or_database_has_a_secret(plane: Control) -> No
         {"omni_pass": {"password": SECRET}},
         {"omni_pass": SECRET, "count": SECRET},
         {"Not a name": SECRET},
+        SECRET,
     ],
 )
 async def test_what_is_wrong_with_a_secret_is_said_without_it(plane: Control, secrets: Any) -> None:

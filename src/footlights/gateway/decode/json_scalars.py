@@ -54,7 +54,10 @@ class MemberError(ValueError):
 
 def mismatch(wanted: str, value: object, reason: str = "INVALID_MEMBER") -> MemberError:
     """The error for a value of the wrong kind; ``wanted`` is a noun phrase."""
-    return MemberError(f"must be {wanted} (got {_shown(value)}).", reason=reason)
+    # Where an object belongs, a text may be what one of its members was to be, and that a secret.
+    text = isinstance(value, str) and not isinstance(value, NumberText)
+    shown = "a string" if text and wanted == "an object" else _shown(value)
+    return MemberError(f"must be {wanted} (got {shown}).", reason=reason)
 
 
 def _shown(value: object) -> str:
