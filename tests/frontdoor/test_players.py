@@ -276,6 +276,30 @@ async def test_a_player_that_comes_back_is_the_viewer_that_it_was(door: Door, ap
     assert len(door.register.connected) == 3  # two of the open session, and the grant's one
 
 
+async def test_a_page_that_may_not_call_needs_a_grant(application: Application, ended: list[str]) -> None:
+    """Where origins are named: its user's browser is in the network that ids are good for."""
+    door = Door(application)
+    door.targets[SESSION] = door.target(owner=OWNER)
+
+    async def end(session_id: str, owner: str) -> None:
+        ended.append(session_id)
+
+    options = {"open_sessions": OpenSessions(OWNER, end), "allow_origin": ["https://portal.example"]}
+    evil, known = ("origin", "https://evil.example"), ("origin", "https://portal.example")
+    grant = door.grants.mint(SESSION, "ann", 60, door.now)
+    async with serving(door.app(**options)) as door.host:
+        assert await refused(player(door, SESSION, headers=[evil])) == 401
+        async with httpx2.AsyncClient(base_url=f"http://{door.host}") as client:
+            path = f"/v1/sessions/{SESSION}/sign_in"
+            assert (await client.delete(path, headers=dict([evil]))).status_code == 401
+        own = "origin", f"http://{door.host}"
+        for headers, protocol in (([known], SESSION), ([own], SESSION), ([evil], f"Authorization-Bearer.{grant}")):
+            async with player(door, protocol, query="", headers=headers):
+                pass
+
+    assert ended == []
+
+
 async def test_a_request_names_one_session(door: Door, ended: list[str]) -> None:
     """Two are refused, however they are written; the same one twice is one."""
     two = f"x-nv-sessionid.{SESSION}, {OTHER}"

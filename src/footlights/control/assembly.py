@@ -69,7 +69,7 @@ from footlights.control.services.bootstrap import ensure_first
 from footlights.control.services.catalog import Catalog
 from footlights.control.services.enrollment import EnrollmentService
 from footlights.control.services.kas.apps import AppConfigService, AppEditService
-from footlights.control.services.kas.paths import KasPaths
+from footlights.control.services.kas.paths import KasPaths, for_pages_of
 from footlights.control.services.kas.streams import StreamSessionService
 from footlights.control.services.nodes import NodeService
 from footlights.control.services.nvcf.functions import FunctionService
@@ -731,7 +731,9 @@ def _api(settings: ServerSettings, local: LocalCalls, links: LinkRegistry, metri
             kit_library=kit_library.read(settings.kit_library) if settings.kit_library else None,
         ),
         _documents(settings.public_url.rstrip("/")),
-        kas=others(kas, replace(options, detail_errors=True)) if settings.kas else None,
+        kas=for_pages_of(settings.cors_origins, others(kas, replace(options, detail_errors=True)))
+        if settings.kas
+        else None,
         nvcf=others(NVCF_SERVICES, replace(options, use_proto_names=False)) if settings.nvcf else None,
         kas_paths=KasPaths(settings.kas_prefix),
     )

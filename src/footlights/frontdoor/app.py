@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -135,7 +136,7 @@ class FrontDoor:
         return Answer(204, headers)
 
     async def _route(self, scope: Scope, receive: Receive) -> Answer:
-        given = credential.take(scope)
+        given = self._taken(scope)
         match = _PATH.fullmatch(path_below_mount(scope))
         if match is None:
             raise FrontDoorError(_no_route("route", path_below_mount(scope)))
@@ -161,7 +162,7 @@ class FrontDoor:
         return await self._whep.post(scope, receive, session_id, given, resources_at=below)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        given = credential.take(scope)
+        given = self._taken(scope)
         match = _PATH.fullmatch(path_below_mount(scope))
         try:
             if match is None or not _is_sign_in(match):
@@ -170,6 +171,10 @@ class FrontDoor:
         except FrontDoorError as error:
             _log.info("viewer_refused", path=scope["path"], reason=error.error.reason, status=error.http_status)
             await self._deny(scope, receive, send, error)
+
+    def _taken(self, scope: Scope) -> credential.Credentials:
+        foreign = self._cors.is_foreign(header(scope, b"origin"), header(scope, b"host"))
+        return replace(credential.take(scope), is_foreign=foreign)
 
     def _named(self, given: credential.Credentials) -> str:
         """The session that a request names which does not in its path; empty where it does not at all."""

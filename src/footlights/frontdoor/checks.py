@@ -115,7 +115,7 @@ class ViewerChecks:
         if self.open is None:
             return ""
         if not credentials.grant:
-            return self.open.owner
+            return "" if credentials.is_foreign else self.open.owner
         if self.open.holder is None or credentials.in_url or not credentials.grant.startswith(_API_TOKENS):
             return ""
         try:

@@ -33,6 +33,8 @@ class Credentials:
     """The subprotocol that carried the grant, to be echoed; empty where another way did."""
     in_url: bool = False
     """Whether the grant was in the query."""
+    is_foreign: bool = False
+    """Whether the request is from a page that may not call without a grant."""
 
     @property
     def session_ids(self) -> tuple[str, ...]:

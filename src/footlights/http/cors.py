@@ -1,6 +1,6 @@
 """Cross-origin resource sharing: which pages may read our answers from a browser.
 
-Nothing of ours is authorised by cookie, so a wildcard origin gives nothing away.
+Nothing of ours is authorised by cookie, so a wildcard origin gives nothing away but what needs no credentials at all.
 """
 
 from __future__ import annotations
@@ -43,6 +43,15 @@ class Cors:
         if origin and origin in self._origins:
             return ((b"access-control-allow-origin", origin), _VARY_ORIGIN, self._expose)
         return (_VARY_ORIGIN,)
+
+    def is_foreign(self, origin: bytes | None, host: bytes | None) -> bool:
+        """Whether a request is from a page that may not call: one of neither the server's own origin nor these.
+
+        A browser sends it all the same, and only keeps the answer from the page: matters where nothing else authorises.
+        """
+        if not origin or self._allows_all or origin in self._origins:
+            return False
+        return origin.partition(b"://")[2] != (host or b"")
 
     def preflight(self, methods: Iterable[str], requested: bytes) -> tuple[Header, ...]:
         """The headers of the answer to a preflight, besides those of any answer.

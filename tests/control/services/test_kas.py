@@ -6,6 +6,7 @@ The vectors 1 to 9 of the dialect; those of signalling are the front door's.
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,31 @@ async def test_a_token_counts_where_one_is_sent(kas: Control) -> None:
     assert hidden.status_code == 404
     assert wrong.status_code == 401
     assert detail(wrong)
+
+
+async def test_pages_of_other_origins_need_a_token_where_origins_are_named(tmp_path: Path, migrated: Path) -> None:
+    """A browser sends what they ask for, and keeps the answer from them alone; a token, or no page, is as before."""
+    body = json.dumps(CREATE).encode()
+    asked = [
+        {"origin": "https://evil.example", "content-type": "text/plain"},
+        {"origin": "null"},
+        {"origin": "https://portal.example"},
+        {"origin": "http://test", "host": "test"},
+        {},
+    ]
+    options: dict[str, Any] = {"kas": True, "kas_user": VIEWER, "min_isolation": "none"}
+    async with control(tmp_path, migrated, cors_origins=("https://portal.example",), **options) as plane:
+        await plane.apply(version())
+        statuses = [
+            (await plane.http.request("POST", "/streaming/stream", headers=each, content=body)).status_code
+            for each in asked
+        ]
+        known = {"origin": "https://evil.example", "authorization": f"Bearer {plane.admin}"}
+        statuses.append((await plane.http.request("GET", "/streaming/stream", headers=known)).status_code)
+        refused = await plane.http.request("GET", "/streaming/stream", headers=asked[0])
+
+    assert statuses == [403, 403, 202, 202, 202, 200]
+    assert "--cors-origins" in detail(refused)
 
 
 async def test_without_a_user_for_them_clients_need_a_token(tmp_path: Path, migrated: Path) -> None:
