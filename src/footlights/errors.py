@@ -26,7 +26,7 @@ keys each is raised; ``tests/test_errors.py`` holds every place that raises one 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 from footlights.v1 import reasons
 
@@ -109,6 +109,11 @@ class Error(Exception):
         """A `Reason`, a `LocalReason`, or what another server sent."""
         self.metadata = dict(metadata or {})
         self.retry_after_s = retry_after_s
+
+    def reword(self, words: Callable[[str], str]) -> Self:
+        """Say it in other words; what it is stays. Returns itself."""
+        self.message = words(self.message)
+        return self
 
 
 class Violation(NamedTuple):

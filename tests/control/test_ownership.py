@@ -98,7 +98,7 @@ def _made_here(value: ast.expr, messages: set[str]) -> tuple[bool, bool]:
     called = _chain(value.func)
     root, last = called.partition(".")[0], called.rpartition(".")[2]
     message = "_pb2." in called or (last == "add" and root in messages)
-    return message or last[:1].isupper(), message
+    return message or last.lstrip("_")[:1].isupper(), message
 
 
 def _own(scope: Scope) -> set[str]:

@@ -68,6 +68,10 @@ class _Pool:
     living: list[WarmInstance] = field(default_factory=list)
     failed: list[FailedInstance] = field(default_factory=list)
 
+    def lacks(self, why: str) -> None:
+        """Note why it has fewer instances than are wanted."""
+        self.problem = why
+
     @property
     def name(self) -> str:
         return self.row.pool
@@ -260,7 +264,7 @@ class PoolKeeper:
         if missing <= 0:
             return
         if pause := self._pause(pool, now):
-            pool.problem = pause
+            pool.lacks(pause)
             return
         choices: list[scheduler.SlotChoice] = []
         starts: list[AheadStart] = []
@@ -270,10 +274,10 @@ class PoolKeeper:
             choice = self._cache.choose(wish)
             if choice is None:
                 why = ", ".join(each.text for each in self._cache.reasons(wish)) or "there is no node"
-                pool.problem = f"No slot is free for another one: {why}."
+                pool.lacks(f"No slot is free for another one: {why}.")
                 break
             if any(could_use(each, node) for node in self._cache.views([choice.node]) for each in waiting):
-                pool.problem = "Sessions wait that could use the free slots."
+                pool.lacks("Sessions wait that could use the free slots.")
                 break
             if (held := self._cache.place(wish)) is not None:
                 choices.append(held)

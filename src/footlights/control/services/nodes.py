@@ -30,7 +30,7 @@ from footlights.store.schema import moment
 from footlights.v1 import node_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Sequence, Set
 
     from footlights.control.call.context import Call
     from footlights.control.call.sealed import Sealer
@@ -260,10 +260,10 @@ def _messages(tx: Transaction, found: Sequence[NodeRow], known: guard.Guard, *, 
     for lease in rows.live_leases(tx, names):
         leases[lease.node].append(lease)
     unwell = known.unwell_nodes()
-    messages = [_message(row, devices[row.node], leases[row.node], now=now, unwell=row.node in unwell) for row in found]
     ahead = {each.session_id for each in pools.instances(tx)}
-    for message in messages:
-        message.session_count = len({lease.session_id for lease in leases[message.node]} - ahead)
+    messages = [
+        _message(row, devices[row.node], leases[row.node], ahead, now=now, unwell=row.node in unwell) for row in found
+    ]
     quarantine.show(tx, messages, now=now)
     guard.show(known, messages, now=now)
     kept: Counter[tuple[str, str]] = Counter()
@@ -315,7 +315,13 @@ def _show_brake(shown: node_pb2.Brake, cause: str, message: str, since: datetime
 
 
 def _message(
-    row: NodeRow, devices: Sequence[DeviceRow], leases: Sequence[LeaseRow], *, now: datetime, unwell: bool
+    row: NodeRow,
+    devices: Sequence[DeviceRow],
+    leases: Sequence[LeaseRow],
+    ahead: Set[str],
+    *,
+    now: datetime,
+    unwell: bool,
 ) -> node_pb2.Node:
     message = node_pb2.Node(
         node=row.node,
@@ -324,6 +330,7 @@ def _message(
         facts=node_pb2.NodeFacts.FromString(row.facts),
         created_time=times.timestamp(row.created_time),
         epoch=row.epoch,
+        session_count=len({lease.session_id for lease in leases} - ahead),
     )
     for name in ("connected_time", "last_seen_time", "drain_time"):
         time = getattr(row, name)

@@ -17,6 +17,7 @@ from footlights.launch.launchers import traits_of
 from footlights.launch.recipe import read_again
 from footlights.launch.recipe.template import parse
 from footlights.launch.recipe.whole_command import whole_command
+from footlights.protocol import enums
 from footlights.v1.application_pb2 import StageDelivery, Version
 
 if TYPE_CHECKING:
@@ -99,7 +100,11 @@ def from_session_file(version: Version) -> bool:
 def unopened_by(version: Version, uri: str) -> str | None:
     """Return how a version is given a stage that its application does not open by itself; None where it does."""
     method = delivery_of(version)
-    return StageDelivery.Method.Name(method) if uri and method in (StageDelivery.MESSAGE, StageDelivery.NONE) else None
+    return (
+        enums.name_of(StageDelivery.Method, method)
+        if uri and method in (StageDelivery.MESSAGE, StageDelivery.NONE)
+        else None
+    )
 
 
 def unopened(method: str | None, uri: str) -> str:

@@ -39,11 +39,9 @@ def in_its_words(method: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any
         try:
             return await method(*args, **kwargs)
         except errors.InvalidArgument as error:
-            told = error.renamed(_renamed)
-            told.message = _with_paths(told.message)
-            raise told from None
+            raise error.renamed(_renamed).reword(_with_paths) from None
         except errors.Error as error:
-            error.message = _said(error.message)
+            error.reword(_said)
             raise
 
     return handler

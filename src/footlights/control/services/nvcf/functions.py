@@ -138,11 +138,13 @@ class FunctionService:
         found: dict[tuple[str, str], scheduler.Wish] = {}
         for row in rows.every_version(tx, application):
             version = stored.version(row.application, row.recipe, row.created_time)
-            version.needs.slots = version.needs.slots or resolve.DEFAULT_SLOTS
-            resolve.isolate(version.needs, caller, self._settings.least_isolation)
+            needs = application_pb2.Needs()
+            needs.CopyFrom(version.needs)
+            needs.slots = needs.slots or resolve.DEFAULT_SLOTS
+            resolve.isolate(needs, caller, self._settings.least_isolation)
             key = row.application, row.version
             if not _waits_for_arguments(version):
-                found[key] = views.needs_wish("", key, placed_by(version), version.needs, {})
+                found[key] = views.needs_wish("", key, placed_by(version), needs, {})
         for release in rows.every_release(tx, application):
             if (wish := found.get((release.application, release.version))) is not None:
                 found[release.application, release.release] = wish

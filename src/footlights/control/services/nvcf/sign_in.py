@@ -27,6 +27,7 @@ from footlights.gateway.upstream import OutgoingCall, UpstreamError
 from footlights.http.cors import Cors
 from footlights.http.request_ids import request_id
 from footlights.http.scope import header
+from footlights.protocol import enums
 from footlights.protocol.times import duration
 from footlights.status import from_status
 from footlights.v1 import session_pb2
@@ -334,7 +335,7 @@ def _headers_of(error: errors.Error) -> list[tuple[bytes, bytes]]:
 
 
 def _ended(session: session_pb2.Session) -> errors.FailedPrecondition:
-    state = State.Name(session.state)
+    state = enums.name_of(State, session.state)
     return errors.FailedPrecondition(
         f"The session is {state}. {session.status_message}".strip(),
         reason=errors.Reason.SESSION_ENDED,

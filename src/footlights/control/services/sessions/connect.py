@@ -12,6 +12,7 @@ from footlights.auth import relays
 from footlights.control.services.sessions import access
 from footlights.launch.recipe.stages import REDACTED_QUERY
 from footlights.lifecycle import SessionState, known
+from footlights.protocol import enums
 from footlights.store import applications
 from footlights.store.launches import launch_rows
 from footlights.store.nodes import node_rows
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_BY_MESSAGE: Final = application_pb2.StageDelivery.Method.Name(application_pb2.StageDelivery.MESSAGE)
+_BY_MESSAGE: Final = enums.name_of(application_pb2.StageDelivery.Method, application_pb2.StageDelivery.MESSAGE)
 _RECONNECTS: Final = 20
 """How often NVIDIA's player dials again, at most, when it loses the connection: as in NVIDIA's own web viewer."""
 

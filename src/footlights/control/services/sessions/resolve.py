@@ -144,7 +144,7 @@ def resolve_pool(tx: Transaction, pool: pool_pb2.Pool, settings: ServerSettings)
     """Return what instances of a pool are of, isolated as the sessions of users are. Raises what ``resolve`` does."""
     version, limits = pool.application_version or DEFAULT_RELEASE, settings.installation_limits
     found = resolve(tx, pool.application, version, pool.profile, installation=limits)
-    found.needs.isolation = max(found.needs.isolation, settings.least_isolation)  # type: ignore[assignment]
+    _raise_isolation(found.needs, settings.least_isolation)
     return found
 
 
@@ -163,7 +163,11 @@ def check_needs(field: str, needs: application_pb2.Needs) -> None:
 def isolate(needs: application_pb2.Needs, caller: Caller, least: Isolation) -> None:
     """Raise the isolation that a session needs to the least one for those of its caller."""
     if least > Isolation.NONE and not caller.may("sessions.any_isolation"):
-        needs.isolation = max(needs.isolation, least)  # type: ignore[assignment]  # the numbers are the same
+        _raise_isolation(needs, least)
+
+
+def _raise_isolation(needs: application_pb2.Needs, least: Isolation) -> None:
+    needs.isolation = max(needs.isolation, least)  # type: ignore[assignment]  # the numbers are the same
 
 
 def _override_needs(needs: application_pb2.Needs, by: application_pb2.Needs) -> None:
