@@ -192,11 +192,12 @@ async def test_a_report_that_cannot_be_recorded_hides_no_other(plane: Control) -
     session = await plane.store.read(lambda tx: session_rows.get(tx, one.session_id))
     assert session is not None
     row = SESSION.update().where(SESSION.c.session_id == one.session_id)
-    await plane.store.write(lambda tx: tx.changed(row.values(limits=b"damaged")))
+    # Of what a report changes, the timeline is what no assignment is made from: a damaged one would end the session.
+    await plane.store.write(lambda tx: tx.changed(row.values(timeline=["damaged"])))
 
     await agent.say(heartbeat=agent_pb2.Heartbeat(reports=[known(first, viewers=1), known(second, viewers=1)]))
     await agent.settled()
-    await plane.store.write(lambda tx: tx.changed(row.values(limits=session.limits)))
+    await plane.store.write(lambda tx: tx.changed(row.values(timeline=session.timeline)))
     states = [(await plane.get(each.session_id)).state for each in (one, two)]
     await agent.say(heartbeat=agent_pb2.Heartbeat(reports=[known(first, viewers=1)]))
     await agent.settled()
