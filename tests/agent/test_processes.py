@@ -200,7 +200,7 @@ async def test_an_end_that_nobody_saw_has_its_true_status(hub: Hub, node: Node, 
     await hub.until(lambda: len(hub.connections) > links)
     told = hub.link.hello.launches[0]
     assert (told.state, told.exit_code) == (LaunchReport.EXITED, 42)
-    assert told.log_tail[-1] == "bye"
+    assert "bye" in told.log_tail
 
 
 async def test_a_foreign_process_that_appears_is_refused_at_launch(
