@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from footlights.launch.recipe.recipe import validate
 from tests.launch.plans import make_plan
 from tests.launch.standin_kit import parse
 from tests.launch.waiting import ended, logged, until
+from tests.system.kit import lay_out
 
 STAGE = "/srv/stages/factory.usd"
 IN_CONTAINER = "/run/footlights/kit_stage.py"
@@ -56,13 +56,7 @@ def kit_root(tmp_path: Path) -> Callable[[str], Path]:
     """Lay out a built application whose Kit is the stand-in."""
 
     def make(generation: str) -> Path:
-        folder = tmp_path / "kit-app"
-        (folder / "kit").mkdir(parents=True)
-        kit = folder / "kit" / "kit"
-        standin = Path(__file__).with_name("standin_kit.py")
-        kit.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {standin} {generation} "$@"\n')
-        kit.chmod(0o755)
-        return folder
+        return lay_out(tmp_path / "kit-app", generation)
 
     return make
 

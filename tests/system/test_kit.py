@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-from google.protobuf.json_format import MessageToDict
 
 from footlights import recipes
-from footlights.devices.fake_state import FakeGpu, FakeState
 from footlights.launch.probes import loopback
-from tests.devices.standin import Standin, build
+from tests.system.kit import GPU, apply, lay_out, machine
 from tests.system.stack import Stack
-
-GPU = "GPU-00000000-0000-0000-0000-000000000001"
-STANDIN_KIT = Path(__file__).parents[1] / "launch" / "standin_kit.py"
 
 
 @pytest.mark.parametrize(("generation", "recipe"), [("107", "kit-107"), ("108", "kit-108-110"), ("108", "kit-108")])
@@ -27,23 +21,15 @@ async def test_kit_is_launched_on_its_gpu_with_its_ports(
 
     Both reach Kit past its command line: by its session file, and by its environment.
     """
-    root = tmp_path / "kit-app"
-    (root / "kit").mkdir(parents=True)
     report = tmp_path / "reports" / "kit.json"
     report.parent.mkdir()
     kept_file, seen_file = report.with_name("session"), report.with_name("seen")
-    kit = root / "kit" / "kit"
     kept = f'cp "$FOOTLIGHTS_SESSION_FILE" {kept_file}; echo "$OMNI_USER $OMNI_PASS $*" > {seen_file}'
-    start = f'STANDIN_REPORT={report} exec {sys.executable} -I -S {STANDIN_KIT} {generation} "$@"'
-    kit.write_text(f"#!/bin/sh\n{kept}\n{start}\n")
-    kit.chmod(0o755)
+    root = lay_out(tmp_path / "kit-app", generation, before=kept, STANDIN_REPORT=str(report))
     stage = tmp_path / "stages" / "a.usd"
-    machine = Standin(build(), tmp_path / "gpus.state")
-    machine.set(FakeState(gpus=(FakeGpu(uuid=GPU),)))
-    await stack.start_agent("gpu-node", "--launchers", "process", "--devices", "nvml", environment=machine.environment)
-    variables = {"KIT_ROOT": str(root), "STAGE_ROOT": str(stage.parent)}
-    manifest = recipes.load(recipe, variables)
-    await stack.put(f"/applications/{recipe}", MessageToDict(manifest, preserving_proto_field_name=True))
+    agent = ("--launchers", "process", "--devices", "nvml")
+    await stack.start_agent("gpu-node", *agent, environment=machine(tmp_path).environment)
+    await apply(stack, recipe, KIT_ROOT=str(root), STAGE_ROOT=str(stage.parent))
 
     created = await stack.post(
         "/stream",

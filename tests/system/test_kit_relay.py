@@ -10,11 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.json_format import MessageToDict
-
-from footlights import recipes
-from tests.system import kits
-from tests.system.stack import Stack, until
+from tests.system.kit import apply, lay_out, stack_with_gpu
+from tests.system.stack import until
 
 SECRET = b"shared-with-the-relay"
 
@@ -25,13 +22,10 @@ async def test_kit_is_given_credentials_for_as_long_as_it_runs(tmp_path: Path) -
     journal.parent.mkdir()
     secret.write_bytes(SECRET)
     options = ("--turn-urls", "turn:localhost:3478", "--turn-secret-file", str(secret), "--turn-ttl", "6s")
-    async with Stack(tmp_path / "stack", server_options=options) as stack:
-        agent = ("--launchers", "process", "--devices", "nvml")
-        await stack.start_agent("gpu-node", *agent, environment=kits.machine(tmp_path).environment)
-        root = kits.lay_out(tmp_path, STANDIN_JOURNAL=str(journal))
+    async with stack_with_gpu(tmp_path, *options) as stack:
+        root = lay_out(tmp_path / "kit-app", STANDIN_JOURNAL=str(journal))
         negotiates = {"KIT_PUBLIC_ADDRESS": "", "KIT_RELAY_PATH": "/v1/streaming/creds"}
-        manifest = recipes.load("kit-108-110", {"KIT_ROOT": str(root), **negotiates})
-        await stack.put("/applications/kit-108-110", MessageToDict(manifest, preserving_proto_field_name=True))
+        await apply(stack, "kit-108-110", KIT_ROOT=str(root), **negotiates)
         created = await stack.post("/stream", {"application": "kit-108-110"})
         await stack.session_in(created["session_id"], "READY", timeout_s=60)
 

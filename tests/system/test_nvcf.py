@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 from collections.abc import Callable
 from http.cookies import SimpleCookie
 from pathlib import Path
@@ -15,17 +14,12 @@ from typing import Any
 
 import httpx2
 import pytest
-from google.protobuf.json_format import MessageToDict
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from footlights import recipes
-from footlights.devices.fake_state import FakeGpu, FakeState
-from tests.devices.standin import Standin, build
+from tests.system.kit import APP, apply, lay_out, stack_with_gpu
 from tests.system.stack import Stack, until
 
-GPU = "GPU-00000000-0000-0000-0000-000000000001"
-STANDIN_KIT = Path(__file__).parents[1] / "launch" / "standin_kit.py"
 PORTAL_WAITS_S = 5.0
 SOCKET_WAITS_S = 10.0
 
@@ -71,21 +65,10 @@ def ready(tmp_path: Path) -> Callable[[], None]:
 @pytest.fixture
 async def portal(tmp_path: Path) -> Any:
     """A portal before a server with one GPU, and a Kit application."""
-    root = tmp_path / "kit-app"
-    (root / "kit").mkdir(parents=True)
     (tmp_path / "stages").mkdir()
-    kit = root / "kit" / "kit"
-    kit.write_text(
-        f'#!/bin/sh\nSTANDIN_READY_FILE={tmp_path / "ready"} exec {sys.executable} -I -S {STANDIN_KIT} 108 "$@"\n'
-    )
-    kit.chmod(0o755)
-    machine = Standin(build(), tmp_path / "gpus.state")
-    machine.set(FakeState(gpus=(FakeGpu(uuid=GPU),)))
-    async with Stack(tmp_path / "stack", server_options=("--nvcf", "--min-isolation", "none")) as stack:
-        options = ("--launchers", "process", "--devices", "nvml")
-        await stack.start_agent("gpu-node", *options, environment=machine.environment)
-        manifest = recipes.load("kit-108", {"KIT_ROOT": str(root), "STAGE_ROOT": str(tmp_path / "stages")})
-        await stack.put("/applications/kit-108", MessageToDict(manifest, preserving_proto_field_name=True))
+    root = lay_out(tmp_path / "kit-app", STANDIN_READY_FILE=str(tmp_path / "ready"))
+    async with stack_with_gpu(tmp_path, "--nvcf", "--min-isolation", "none") as stack:
+        await apply(stack, APP, KIT_ROOT=str(root), STAGE_ROOT=str(tmp_path / "stages"))
         key = (await stack.post("/tokens", {"role": "SERVICE", "subject": "portal"}))["secret"]
         listed = (await stack.get("/v2/nvcf/functions"))["functions"]
         [published] = [each for each in listed if each["name"] == "kit-108@process"]

@@ -9,12 +9,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from google.protobuf.json_format import MessageToDict
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from footlights import recipes
-from tests.system import kits
+from tests.system.kit import APP, apply, lay_out, machine
 from tests.system.stack import Stack, until
 
 
@@ -42,9 +40,8 @@ async def test_a_viewer_dials_the_node_for_signalling_and_media(tmp_path: Path) 
     stack.http = f"http://127.0.0.1:{port}"
     async with stack, stack.client("") as viewer:
         agent = ("--launchers", "process", "--devices", "nvml")
-        await stack.start_agent("gpu-node", *agent, environment=kits.machine(tmp_path).environment)
-        manifest = recipes.load("kit-108", {"KIT_ROOT": str(kits.lay_out(tmp_path))})
-        await stack.put("/applications/kit-108", MessageToDict(manifest, preserving_proto_field_name=True))
+        await stack.start_agent("gpu-node", *agent, environment=machine(tmp_path).environment)
+        await apply(stack, APP, KIT_ROOT=str(lay_out(tmp_path / "kit-app")))
 
         made = (await viewer.post("/streaming/stream", json={"id": "kit-108", "profile": "default"})).json()
         found = await _ready(viewer, made["id"])

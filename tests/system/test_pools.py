@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
 
 import pytest
-from google.protobuf.json_format import MessageToDict
 
-from footlights import recipes
-from footlights.devices.fake_state import FakeGpu, FakeState
-from tests.devices.standin import Standin, build
+from tests.system.kit import APP, apply, lay_out, stack_with_gpu
 from tests.system.stack import Stack, until
-from tests.system.test_nvcf import GPU, STANDIN_KIT, Portal, first_words
+from tests.system.test_nvcf import Portal, first_words
 
 START_S = 25.0
 
@@ -22,19 +18,10 @@ START_S = 25.0
 @pytest.fixture
 async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
     """A server with one GPU, and a Kit application that is ready late."""
-    root = tmp_path / "kit-app"
-    (root / "kit").mkdir(parents=True)
     (tmp_path / "stages").mkdir()
-    kit = root / "kit" / "kit"
-    kit.write_text(f'#!/bin/sh\nSTANDIN_READY_AFTER={START_S} exec {sys.executable} -I -S {STANDIN_KIT} 108 "$@"\n')
-    kit.chmod(0o755)
-    machine = Standin(build(), tmp_path / "gpus.state")
-    machine.set(FakeState(gpus=(FakeGpu(uuid=GPU),)))
-    async with Stack(tmp_path / "stack", server_options=("--nvcf", "--min-isolation", "none")) as stack:
-        options = ("--launchers", "process", "--devices", "nvml")
-        await stack.start_agent("gpu-node", *options, environment=machine.environment)
-        manifest = recipes.load("kit-108", {"KIT_ROOT": str(root), "STAGE_ROOT": str(tmp_path / "stages")})
-        await stack.put("/applications/kit-108", MessageToDict(manifest, preserving_proto_field_name=True))
+    root = lay_out(tmp_path / "kit-app", STANDIN_READY_AFTER=str(START_S))
+    async with stack_with_gpu(tmp_path, "--nvcf", "--min-isolation", "none") as stack:
+        await apply(stack, APP, KIT_ROOT=str(root), STAGE_ROOT=str(tmp_path / "stages"))
         yield stack
 
 
