@@ -448,6 +448,7 @@ async def assemble(
             box=box,
             origin=origin,
             settings=settings,
+            new_secret=_new_secret(settings, box),
             clock=clock,
             decision_wait_s=decision_wait_s,
             count=metrics.came_to_pool,
@@ -569,6 +570,11 @@ def _no_secret(_launch_id: str) -> None:
     return None
 
 
+def _new_secret(settings: ServerSettings, box: Box) -> Callable[[str], bytes | None]:
+    """Return what makes the secret of a launch: viewers that dial nodes themselves cannot present one."""
+    return _no_secret if settings.direct_routes else partial(launch_secrets.seal_new, box)
+
+
 def _placing(
     settings: ServerSettings,
     store: Store,
@@ -582,8 +588,7 @@ def _placing(
     monotonic: Callable[[], float],
     supervisor: Supervisor,
 ) -> PlacementLoop:
-    # Viewers that dial nodes themselves cannot present a secret.
-    new_secret = _no_secret if settings.direct_routes else partial(launch_secrets.seal_new, box)
+    new_secret = _new_secret(settings, box)
     pools = PoolKeeper(
         store,
         signals,

@@ -297,10 +297,7 @@ class PoolKeeper:
             self._bus.assignments.publish(launch.node)
 
     def _start(self, pool: _Pool, resolved: Resolved, session_id: str, choice: scheduler.SlotChoice) -> AheadStart:
-        launch_id = self._new_id()
-        lease_ids = tuple(self._new_id() for _ in choice.slots)
-        secret = self._new_secret(launch_id)
-        where = ChosenSlots(choice.node, choice.device, choice.slots, launch_id, lease_ids, secret)
+        where = ChosenSlots.of(choice, self._new_id, self._new_secret)
         secrets = ahead.secrets(resolved, session_id, self._box)
         return AheadStart({**pool.values, "session_id": session_id, "secrets": secrets}, where)
 

@@ -227,10 +227,7 @@ class PlacementLoop:
         return None
 
     def _grant(self, row: PendingSession, choice: scheduler.SlotChoice) -> PlacementDecision:
-        lease_ids = tuple(self._new_id() for _ in choice.slots)
-        launch_id = self._new_id()
-        secret = self._new_secret(launch_id)
-        where = slots.ChosenSlots(choice.node, choice.device, choice.slots, launch_id, lease_ids, secret)
+        where = slots.ChosenSlots.of(choice, self._new_id, self._new_secret)
         return PlacementDecision(row.session_id, row.revision, where)
 
     @property

@@ -11,9 +11,10 @@ from footlights.store.bulk import Inserter
 from footlights.store.schema import LAUNCH, LEASE, NODE, LaunchRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from footlights.scheduler import SlotChoice
     from footlights.store.unit import Transaction
 
 
@@ -29,6 +30,15 @@ class ChosenSlots:
     """One a slot."""
     secret: bytes | None = None
     """The launch's secret, sealed."""
+
+    @classmethod
+    def of(
+        cls, choice: SlotChoice, new_id: Callable[[], str], new_secret: Callable[[str], bytes | None]
+    ) -> ChosenSlots:
+        """Return a new launch on slots that were chosen; ``new_secret`` makes the secret of a launch, by its id."""
+        lease_ids = tuple(new_id() for _ in choice.slots)
+        launch_id = new_id()
+        return cls(choice.node, choice.device, choice.slots, launch_id, lease_ids, new_secret(launch_id))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from footlights import errors, ids, scheduler
-from footlights.auth import launch_secrets
 from footlights.control import stored
 from footlights.control.scheduling import views
 from footlights.control.services.pools import ahead
@@ -65,6 +64,7 @@ class SessionCreator:
         box: Box,
         origin: Origin,
         settings: ServerSettings,
+        new_secret: Callable[[str], bytes | None],
         clock: Callable[[], datetime],
         new_id: Callable[[], str] = ids.new_id,
         decision_wait_s: float = 0.25,
@@ -74,7 +74,7 @@ class SessionCreator:
         self._store, self._bus, self._writes, self._catalog = store, bus, writes, catalog
         self._board, self._placing, self._telling = board, placing, telling
         self._box, self._origin = box, origin
-        self._settings, self._clock, self._new_id = settings, clock, new_id
+        self._settings, self._clock, self._new_id, self._new_secret = settings, clock, new_id, new_secret
         self._decision_wait_s, self._hand_over_wait_s = decision_wait_s, hand_over_wait_s
         self._count = count
 
@@ -113,7 +113,9 @@ class SessionCreator:
                 self._clock(),
                 self._settings.queue_limit,
                 request=key,
-                placement=None if hold.choice is None else self._placement(hold.choice),
+                placement=(
+                    None if hold.choice is None else ChosenSlots.of(hold.choice, self._new_id, self._new_secret)
+                ),
                 shapes=shapes,
             )
             made = await self._write(creation)
@@ -197,12 +199,6 @@ class SessionCreator:
         version = values["application"], values["application_version"]
         wish = views.needs_wish(values["session_id"], version, resolved.launcher, resolved.needs, {})
         return views.kept_away(replace(wish, username=values["username"], given=values["given"]), self._board.guard)
-
-    def _placement(self, choice: scheduler.SlotChoice) -> ChosenSlots:
-        lease_ids = tuple(self._new_id() for _ in choice.slots)
-        launch_id = self._new_id()
-        secret = None if self._settings.direct_routes else launch_secrets.seal_new(self._box, launch_id)
-        return ChosenSlots(choice.node, choice.device, choice.slots, launch_id, lease_ids, secret)
 
     def _try(self, tx: Transaction, creation: Creation) -> Written[session_pb2.Session]:
         """Create a session and answer with it, without its id: the transaction is undone, so it will never be.
