@@ -34,8 +34,9 @@ _LATE: Final = (application_pb2.StageDelivery.HTTP, application_pb2.StageDeliver
 
 def shapes(resolved: Resolved) -> tuple[str, ...]:
     """Return the shapes of instances that a session would take, its own first: others are isolated more."""
-    least = resolved.needs.isolation or Isolation.NONE
-    return tuple(_shape(resolved, level) for level in Isolation if level >= least) or (_shape(resolved, least),)
+    least, kept = resolved.needs.isolation or Isolation.NONE, _kept(resolved)
+    levels: list[int] = [level for level in Isolation if level >= least]
+    return tuple(_shape(resolved.needs, level, kept) for level in levels or (least,))
 
 
 def takes(resolved: Resolved, given: Arguments, profile_secrets: Mapping[str, str]) -> bool:
@@ -100,24 +101,30 @@ def secrets(resolved: Resolved, session_id: str, box: Box) -> bytes:
     return box.seal(json.dumps(arguments.secrets).encode(), session_id.encode())
 
 
-def _shape(resolved: Resolved, isolation: int) -> str:
-    needs = application_pb2.Needs()
-    needs.CopyFrom(resolved.needs)
-    needs.isolation = isolation  # type: ignore[assignment]  # the numbers are the same
+def _kept(resolved: Resolved) -> tuple[str, ...]:
+    """Return what an instance is started with and keeps, beside its needs.
+
+    Also of its profile, which may change: that gives the version its variables and defaults. The grace period is in its
+    plan; other limits are the session's own.
+    """
     version = resolved.version
-    # What an instance is started with and keeps, also of its profile, which may change: that gives the version its
-    # variables and defaults. The grace period is in its plan; other limits are the session's own.
-    parts = (
+    return (
         version.application,
         version.version,
         resolved.profile,
         resolved.launcher,
-        needs.SerializeToString(deterministic=True).hex(),
         repr(limit_s(resolved.limits, "stop_grace_period")),
         hashlib.sha256(version.SerializeToString(deterministic=True)).hexdigest(),
         # As they are sealed: of a profile whose secrets were set again, instances are started again.
         hashlib.sha256(resolved.secrets or b"").hexdigest(),
     )
+
+
+def _shape(needs: application_pb2.Needs, isolation: int, kept: tuple[str, ...]) -> str:
+    isolated = application_pb2.Needs()
+    isolated.CopyFrom(needs)
+    isolated.isolation = isolation  # type: ignore[assignment]  # the numbers are the same
+    parts = (isolated.SerializeToString(deterministic=True).hex(), *kept)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 
