@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Final
 
 from footlights import errors, ids
@@ -66,16 +67,11 @@ class PoolService:
         pages = PagedList(self._sealer, "pools", request)
 
         def read(tx: Transaction) -> ListPage[pool_pb2.Pool]:
-            living = rows.instances(tx)
+            living = _by_pool(rows.instances(tx))
 
             def some(after: Place | None, limit: int) -> Chunk[pool_pb2.Pool]:
                 found = rows.page(tx, after[0] if after else "", limit)
-                items = [
-                    ([row.pool], _message(row, [each for each in living if each.pool == row.pool]))
-                    for row in found.rows
-                ]
-                for _, item in items:
-                    del item.instances[:]
+                items = [([row.pool], _message(row, living[row.pool])) for row in found.rows]
                 return Chunk(items, found.found == limit)
 
             return pages.page(request, some)
@@ -161,7 +157,25 @@ def _find(tx: Transaction, name: str, *, lock: bool = False) -> pool_pb2.Pool:
             reason=errors.Reason.POOL_NOT_FOUND,
             metadata={"field": "pool", "pool": name},
         )
-    return _message(row, rows.instances(tx, name))
+    living = rows.instances(tx, name)
+    pool = _message(row, living)
+    for each in living:
+        pool.instances.add(
+            launch_id=each.launch_id,
+            state=_state(each),
+            application_version=each.application_version,
+            node=each.node,
+            device=each.device,
+            created_time=times.timestamp(each.created_time),
+        )
+    return pool
+
+
+def _by_pool(living: Sequence[WarmInstance]) -> defaultdict[str, list[WarmInstance]]:
+    found: defaultdict[str, list[WarmInstance]] = defaultdict(list)
+    for each in living:
+        found[each.pool].append(each)
+    return found
 
 
 def _definition(pool: pool_pb2.Pool) -> pool_pb2.Pool:
@@ -178,24 +192,16 @@ def _etag(row: PoolRow) -> str:
 
 
 def _message(row: PoolRow, living: Sequence[WarmInstance]) -> pool_pb2.Pool:
+    """Return a pool with the numbers of its instances, without them."""
     pool = pool_pb2.Pool.FromString(row.definition)
     pool.etag = _etag(row)
     pool.updated_time.CopyFrom(times.timestamp(row.updated_time))
     pool.resolved_version = str(row.status.get("version", ""))
     pool.wanted_count = int(row.status.get("wanted", 0))
     pool.status_message = str(row.status.get("message", ""))
-    for each in living:
-        state = _state(each)
-        pool.ready_count += state == pool_pb2.Pool.Instance.READY
-        pool.starting_count += state == pool_pb2.Pool.Instance.STARTING
-        pool.instances.add(
-            launch_id=each.launch_id,
-            state=state,
-            application_version=each.application_version,
-            node=each.node,
-            device=each.device,
-            created_time=times.timestamp(each.created_time),
-        )
+    states = Counter(map(_state, living))
+    pool.ready_count = states[pool_pb2.Pool.Instance.READY]
+    pool.starting_count = states[pool_pb2.Pool.Instance.STARTING]
     return pool
 
 
