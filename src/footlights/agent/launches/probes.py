@@ -51,7 +51,7 @@ class ApplicationProbes:
             uri = str(json.loads(content).get(STAGE, ""))
         except (OSError, ValueError, AttributeError) as error:
             return f"its session file, which has the stage, cannot be read: {type(error).__name__}"
-        return await send_stage(plan, uri, secret=secret) if uri else ""
+        return await self.hand_over(plan, uri, secret)
 
     async def listening(self, plan: LaunchPlan, pids: frozenset[int]) -> str:
         """Say what the launch's tree listens on, and which of its ports it does not; empty where it is not known."""

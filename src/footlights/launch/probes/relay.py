@@ -2,8 +2,7 @@
 
 ``POST http://127.0.0.1:{http_port}{signaling.relay_path}`` with ``{"stunIp": "192.0.2.9", "stunPort": 3478,
 "username": "…", "password": "…"}``; the answer is ``{"success": true}``, or false with ``errorMessage``. The address is
-an IP, and the relay is reached over UDP. Those of
-one that needs no credentials (STUN alone) are empty.
+an IP, and the relay is reached over UDP. Where it needs no credentials (STUN alone), both are empty.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ async def give_relay(plan: LaunchPlan, relay: RelayAccess, *, secret: str = "", 
         return f"{what}: {explained(error, timeout_s)}"
     if 200 <= status < 300 and not _refuses(answer):
         return ""
-    # Whoever answers may repeat what was sent.
+    # The answer may repeat what was sent.
     return f"{what}: {answer_of(status, answer, relay.password, relay.username, secret)}"
 
 
