@@ -15,7 +15,7 @@ import structlog
 
 from footlights.agent.v1.node_pb2 import NodeFacts
 from footlights.launch import connections
-from footlights.launch.connections import HEAD_BYTES, Head, Strangers
+from footlights.launch.connections import HEAD_BYTES, Callers, Head
 
 if TYPE_CHECKING:
     from footlights.agent.config import AgentConfig
@@ -46,8 +46,7 @@ class ViewerEntrance:
         self._server: asyncio.Server | None = None
         self._port = 0
         self._problem = ""
-        self._strangers = Strangers(MOST_STRANGERS)
-        self._connections: set[asyncio.Task[None]] = set()
+        self._callers = Callers(MOST_STRANGERS)
 
     @property
     def is_wanted(self) -> bool:
@@ -93,9 +92,7 @@ class ViewerEntrance:
         if self._server is not None:
             self._server.close()
             self._server, self._port = None, 0
-        for task in list(self._connections):
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await self._callers.close()
 
     def _tls(self) -> ssl.SSLContext | None:
         if self._config.signaling_cert is None:
@@ -107,13 +104,7 @@ class ViewerEntrance:
     async def _serve(
         self, context: ssl.SSLContext | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            writer.transport.abort()
-            return
-        self._strangers.enter(task, writer)
-        self._connections.add(task)
-        try:
+        with self._callers.serving(writer) as task:
             if context is None:
                 writer.transport.resume_reading()  # type: ignore[attr-defined]  # it is a socket's
             else:
@@ -124,18 +115,10 @@ class ViewerEntrance:
             else:
                 text = "this port is for the signalling of viewers: dial /sign_in with a WebSocket"
                 await connections.answer(writer, "404 Not Found", text)
-        except (OSError, EOFError):
-            pass  # either side is gone
-        except asyncio.CancelledError:
-            pass  # closed: nobody waits for this task's end but `close`
-        finally:
-            self._strangers.leave(task)
-            self._connections.discard(task)
-            writer.transport.abort()
 
     def _note_viewer(self, task: asyncio.Task[None]) -> bool:
         """Note that the front door has let a viewer in; False where there are too many."""
-        if len(self._connections) - len(self._strangers) >= MOST_VIEWERS:
+        if self._callers.known_count >= MOST_VIEWERS:
             return False
-        self._strangers.leave(task)
+        self._callers.know(task)
         return True

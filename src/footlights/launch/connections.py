@@ -12,7 +12,10 @@ import re
 import socket
 from collections import Counter
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HEAD_BYTES: Final = 64 << 10
 HEAD_S: Final = 10.0
@@ -51,30 +54,60 @@ class Head:
         return tuple(value for name, value in self.headers if name.lower() == wanted)
 
 
-class Strangers:
-    """Connections of callers that have not shown who they are, the oldest first, and their addresses."""
+class Callers:
+    """The connections of one door, each served by a task of its own; there are so many strangers at most."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._hosts: dict[asyncio.Task[None], str] = {}
+    def __init__(self, most_strangers: int) -> None:
+        self._most_strangers = most_strangers
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._strangers: dict[asyncio.Task[None], str] = {}
+        """Those that have not shown who they are, the oldest first, and their addresses."""
 
-    def __len__(self) -> int:
-        """Return how many there are."""
-        return len(self._hosts)
+    @property
+    def known_count(self) -> int:
+        """How many have shown who they are."""
+        return len(self._tasks) - len(self._strangers)
 
-    def enter(self, task: asyncio.Task[None], writer: asyncio.StreamWriter) -> None:
-        """Add one; where there are too many, end the oldest of the address that has the most."""
-        if len(self._hosts) >= self._most:
-            crowd = Counter(self._hosts.values()).most_common(1)[0][0]
-            oldest = next(task for task, host in self._hosts.items() if host == crowd)
-            del self._hosts[oldest]
+    @contextlib.contextmanager
+    def serving(self, writer: asyncio.StreamWriter) -> Iterator[asyncio.Task[None]]:
+        """Count a connection while the body serves it, as a stranger's at first, and end it after that.
+
+        The body ends without an error where either side is gone, the stranger is one too many, or the door is closed.
+        """
+        task = asyncio.current_task()
+        assert task is not None, "connections are served by tasks"
+        self._enter(task, writer)
+        try:
+            yield task
+        except (OSError, EOFError):
+            pass  # either side is gone
+        except asyncio.CancelledError:
+            pass  # ended here: nobody waits for this task's end but `close`
+        finally:
+            self._strangers.pop(task, None)
+            self._tasks.discard(task)
+            writer.transport.abort()
+
+    def know(self, task: asyncio.Task[None]) -> None:
+        """Note that one has shown who it is."""
+        self._strangers.pop(task, None)
+
+    async def close(self) -> None:
+        """End all of them."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _enter(self, task: asyncio.Task[None], writer: asyncio.StreamWriter) -> None:
+        """Add a stranger; where there are too many, end the oldest of the address that has the most."""
+        if len(self._strangers) >= self._most_strangers:
+            crowd = Counter(self._strangers.values()).most_common(1)[0][0]
+            oldest = next(task for task, host in self._strangers.items() if host == crowd)
+            del self._strangers[oldest]
             oldest.cancel()
         peer = writer.get_extra_info("peername")
-        self._hosts[task] = str(peer[0]) if peer else ""
-
-    def leave(self, task: asyncio.Task[None]) -> None:
-        """Remove one: it is gone, or known by now."""
-        self._hosts.pop(task, None)
+        self._strangers[task] = str(peer[0]) if peer else ""
+        self._tasks.add(task)
 
 
 async def read_head(reader: asyncio.StreamReader, timeout_s: float = HEAD_S) -> bytes:

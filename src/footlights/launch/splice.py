@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from footlights.launch import connections
-from footlights.launch.connections import HEAD_BYTES, HEAD_S, Head, Strangers
+from footlights.launch.connections import HEAD_BYTES, HEAD_S, Callers, Head
 from footlights.launch.front_door import FrontDoorWay
 from footlights.launch.probes import loopback
 from footlights.protocol.launch_secrets import CHALLENGE, HEADER, PROOF, Proofs
@@ -69,11 +69,10 @@ class Splice:
         self._proofs, self._secret = Proofs(secret), secret
         self._source, self._front_door = source, front_door or FrontDoorWay()
         self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
-        self._unknown = Strangers(MOST_UNKNOWN)
-        """Connections that have not shown the secret."""
+        self._callers = Callers(MOST_UNKNOWN)
+        """Known are those that have shown the secret, or that the front door has let in."""
         self._passed: set[asyncio.Task[None]] = set()
-        """Those of viewers whom the front door has let in."""
+        """Those of viewers that the front door has let in."""
 
     async def open(self) -> None:
         """Listen from now on. Raises OSError where the port is taken."""
@@ -88,41 +87,27 @@ class Splice:
         if self._server is not None:
             self._server.close()
             self._server = None
-        for task in list(self._connections):
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await self._callers.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            writer.transport.abort()
-            return
-        self._unknown.enter(task, writer)
-        self._connections.add(task)
-        try:
-            text = await connections.read_head(reader, self._head_s)
-            head = Head.of(text)
-            if self._front_door.takes(head, tls=False):
-                await self._front_door.pass_on(reader, writer, head, joined=lambda: self._note_passed(task))
-            elif await self._is_let_in(writer, head):
-                self._unknown.leave(task)
-                self._entered()
-                await self._pass(reader, writer, text)
-        except (OSError, EOFError):
-            pass  # either side is gone
-        except asyncio.CancelledError:
-            pass  # closed: nobody waits for this task's end but `close`
-        finally:
-            self._unknown.leave(task)
-            self._passed.discard(task)
-            self._connections.discard(task)
-            writer.transport.abort()
+        with self._callers.serving(writer) as task:
+            try:
+                text = await connections.read_head(reader, self._head_s)
+                head = Head.of(text)
+                if self._front_door.takes(head, tls=False):
+                    await self._front_door.pass_on(reader, writer, head, joined=lambda: self._note_passed(task))
+                elif await self._is_let_in(writer, head):
+                    self._callers.know(task)
+                    self._entered()
+                    await self._pass(reader, writer, text)
+            finally:
+                self._passed.discard(task)
 
     def _note_passed(self, task: asyncio.Task[None]) -> bool:
         """Note that the front door has let a viewer in; False where there are too many."""
         if len(self._passed) >= MOST_PASSED:
             return False
-        self._unknown.leave(task)
+        self._callers.know(task)
         self._passed.add(task)
         return True
 
@@ -135,7 +120,7 @@ class Splice:
             text = f"the header {PROOF} lacks a proof of this launch's secret"
             await connections.answer(writer, "401 Unauthorized", text, f"{CHALLENGE}: {self._proofs.challenge}\r\n")
             return False
-        if len(self._connections) - len(self._unknown) - len(self._passed) >= MOST_CONNECTIONS:
+        if self._callers.known_count - len(self._passed) >= MOST_CONNECTIONS:
             await connections.answer(
                 writer, "503 Service Unavailable", f"there are {MOST_CONNECTIONS} connections already"
             )
