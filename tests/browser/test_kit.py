@@ -12,13 +12,14 @@ import re
 import shutil
 import sys
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 from playwright.async_api import Browser, Frame, Page, expect
 
+from tests.browser.pages import foreign_page
 from tests.browser.video import Sample, look
 from tests.system.stack import JSON, Stack, until
 
@@ -177,28 +178,12 @@ async def test_without_the_library_it_is_said_what_to_paste(tmp_path: Path, page
             await stack.session_in(session_id, "READY", timeout_s=60)
 
 
-@contextlib.asynccontextmanager
-async def _page_with_library(program: str) -> AsyncIterator[str]:
+def _page_with_library(program: str) -> AbstractAsyncContextManager[str]:
     """Serve a page of somebody else's, at an origin of its own, that has the library and runs ``program``."""
     imports = {"imports": {"@nvidia/omniverse-webrtc-streaming-library": "/library/dist/stand-in.js"}}
-
-    async def home(_: web.Request) -> web.Response:
-        text = (
-            f'<!doctype html><script type="importmap">{json.dumps(imports)}</script>'
-            '<video id="remote-video" muted autoplay playsinline></video><audio id="remote-audio" muted></audio>'
-            f'<script type="module">{program}</script>'
-        )
-        return web.Response(text=text, content_type="text/html")
-
-    app = web.Application()
-    app.router.add_get("/", home)
-    app.router.add_static("/library", LIBRARY)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    try:
-        yield f"http://{host}:{port}/"
-    finally:
-        await runner.cleanup()
+    text = (
+        f'<!doctype html><script type="importmap">{json.dumps(imports)}</script>'
+        '<video id="remote-video" muted autoplay playsinline></video><audio id="remote-audio" muted></audio>'
+        f'<script type="module">{program}</script>'
+    )
+    return foreign_page(text, library=LIBRARY, at="/library")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 from playwright.async_api import Page
 
+from tests.browser.pages import foreign_page
 from tests.browser.video import look
 from tests.system.stack import Stack, until
 
@@ -44,8 +42,8 @@ async def test_a_standard_whep_player_plays_it_unmodified(viewer: Stack, page: P
     way = await viewer.post(f"/stream/{session_id}:connect", {})
 
     # Another origin than the control plane's: CORS is part of what a player relies on.
-    async with _served() as origin:
-        await page.goto(f"{origin}/")
+    async with foreign_page(_PAGE, library=VENDOR, at="/player") as address:
+        await page.goto(address)
         await _play(viewer, page, session_id, way)
 
 
@@ -61,22 +59,3 @@ async def _play(viewer: Stack, page: Page, session_id: str, way: dict[str, Any])
     await until(thirty_more, what="thirty more frames")
     assert (first.width, first.height) == (1280, 720)
     assert (await viewer.get(f"/stream/{session_id}"))["state"] == "ACTIVE"
-
-
-@contextlib.asynccontextmanager
-async def _served() -> AsyncIterator[str]:
-    async def home(_: web.Request) -> web.Response:
-        return web.Response(text=_PAGE, content_type="text/html")
-
-    app = web.Application()
-    app.router.add_get("/", home)
-    app.router.add_static("/player", VENDOR)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    try:
-        yield f"http://{host}:{port}"
-    finally:
-        await runner.cleanup()
