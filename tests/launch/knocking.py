@@ -4,8 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+from footlights.launch.front_door import FrontDoorWay
+from footlights.launch.launcher import Ports
+from footlights.launch.splice import Splice
 from footlights.protocol.launch_secrets import CHALLENGE, PROOF, prove
+
+
+@asynccontextmanager
+async def door(signal: int, secret: str, *, head_s: float = 10.0, front_door: str = "") -> AsyncIterator[int]:
+    """Open the port before an application's, which listens on ``signal``; players are passed on to ``front_door``."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    way = FrontDoorWay()
+    way.learn(front_door)
+    splice = Splice(Ports(signal, 1, 2, port), secret, "127.0.0.1", head_s=head_s, front_door=way)
+    await splice.open()
+    try:
+        yield port
+    finally:
+        await splice.close()
+
+
+async def ask(port: int, head: str, *, ends: bool = False) -> bytes:
+    """Send a head and return all that is answered until the connection ends; with ``ends`` nothing comes after it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(head.encode("latin-1"))
+        if ends:
+            writer.write_eof()
+        async with asyncio.timeout(10):
+            return await reader.read(-1)
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
 
 
 async def proof(port: int, secret: str, method: str = "GET", target: str = "/") -> str:

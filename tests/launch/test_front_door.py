@@ -18,7 +18,7 @@ from footlights.launch.front_door import PASSED, FrontDoorWay
 from footlights.launch.launcher import Ports
 from footlights.launch.splice import Splice
 from footlights.protocol.launch_secrets import CHALLENGE, PROOF
-from tests.launch.knocking import status
+from tests.launch.knocking import ask, door, status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -100,38 +100,10 @@ def silent_application() -> Iterator[int]:
             server.accept()
 
 
-@asynccontextmanager
-async def door(signal: int, url: str) -> AsyncIterator[int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    way = FrontDoorWay()
-    way.learn(url)
-    splice = Splice(Ports(signal, 1, 2, port), SECRET, "127.0.0.1", front_door=way)
-    await splice.open()
-    try:
-        yield port
-    finally:
-        await splice.close()
-
-
-async def ask(port: int, head: str) -> bytes:
-    """Send a request and return all that is answered until the connection ends."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        writer.write(head.encode("latin-1"))
-        async with asyncio.timeout(10):
-            return await reader.read(-1)
-    except ConnectionError:
-        return b""
-    finally:
-        writer.close()
-
-
 @pytest.mark.parametrize("path", ["/sign_in", "/v1/sessions/0189-a/sign_in", "/stream/0189-a/sign_in"])
 async def test_a_player_that_dials_the_node_comes_to_the_front_door(silent_application: int, path: str) -> None:
     """With what it said, and its answers both ways; the application hears of it by the front door alone."""
-    async with FrontDoor().listening() as front, door(silent_application, front.url) as port:
+    async with FrontDoor().listening() as front, door(silent_application, SECRET, front_door=front.url) as port:
         async with connect(
             f"ws://127.0.0.1:{port}{path}?peer_id=peer-1&version=2",
             subprotocols=[PLAYER, "Authorization-Bearer.abc"],  # type: ignore[list-item]  # a NewType of str
@@ -154,7 +126,7 @@ async def test_a_player_that_dials_the_node_comes_to_the_front_door(silent_appli
 
 async def test_who_the_front_door_refuses_is_told_so(silent_application: int) -> None:
     """Its status and its words are passed on, and nothing opens."""
-    async with FrontDoor().listening() as front, door(silent_application, front.url) as port:
+    async with FrontDoor().listening() as front, door(silent_application, SECRET, front_door=front.url) as port:
         with pytest.raises(InvalidStatus) as refused:
             await connect(f"ws://127.0.0.1:{port}/sign_in?refuse=1").__aenter__()
 
@@ -187,7 +159,7 @@ async def test_who_the_front_door_refuses_is_told_so(silent_application: int) ->
 )
 async def test_nothing_but_a_player_is_passed_on(silent_application: int, head: str) -> None:
     """All else is refused with the challenge that a front door asks for, and the front door hears nothing."""
-    async with FrontDoor().listening() as front, door(silent_application, front.url) as port:
+    async with FrontDoor().listening() as front, door(silent_application, SECRET, front_door=front.url) as port:
         answer = await ask(port, head)
 
     assert answer.startswith(b"HTTP/1.1 401 ")
@@ -200,7 +172,7 @@ async def test_what_follows_a_request_is_not_passed_on(silent_application: int, 
     """One connection is one request: another one behind it, or in its body, would come to the server from the node."""
     hidden = "GET /metrics HTTP/1.1\r\nHost: server\r\n\r\n"
     front = RawFrontDoor(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\nX-Own: 1\r\n\r\n")
-    async with front.listening() as url, door(silent_application, url) as port:
+    async with front.listening() as url, door(silent_application, SECRET, front_door=url) as port:
         more = f"Content-Length: {len(hidden)}\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n"
         answer = await ask(port, f"{method} /sign_in HTTP/1.1\r\nHost: node\r\n{more}\r\n{hidden}")
         await asyncio.wait_for(front.heard.wait(), 10)
@@ -214,7 +186,7 @@ async def test_what_follows_a_request_is_not_passed_on(silent_application: int, 
 async def test_nothing_is_passed_on_before_the_front_door_has_let_the_player_in(silent_application: int) -> None:
     """What a caller sends behind its handshake, when that is refused, reaches nobody."""
     front = RawFrontDoor(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno")
-    async with front.listening() as url, door(silent_application, url) as port:
+    async with front.listening() as url, door(silent_application, SECRET, front_door=url) as port:
         hidden = "GET /metrics HTTP/1.1\r\nHost: server\r\n\r\n"
         answer = await ask(port, f"GET /sign_in HTTP/1.1\r\nHost: node\r\n{UPGRADE}\r\n{hidden}")
         await asyncio.wait_for(front.heard.wait(), 10)
@@ -225,7 +197,7 @@ async def test_nothing_is_passed_on_before_the_front_door_has_let_the_player_in(
 
 async def test_an_address_that_leads_back_to_the_node_is_noticed(silent_application: int) -> None:
     """Otherwise one viewer would take all places of the door."""
-    async with door(silent_application, "") as port:
+    async with door(silent_application, SECRET, front_door="") as port:
         pass
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -247,7 +219,7 @@ async def test_without_a_front_door_or_with_one_that_has_tls_nobody_is_passed_on
     silent_application: int, url: str
 ) -> None:
     """A grant that was given out by TLS is not sent on without it."""
-    async with door(silent_application, url) as port:
+    async with door(silent_application, SECRET, front_door=url) as port:
         answer = await ask(port, f"GET /sign_in HTTP/1.1\r\nHost: node\r\n{UPGRADE}\r\n")
 
     assert answer.startswith(b"HTTP/1.1 401 ")
@@ -257,7 +229,7 @@ async def test_a_front_door_that_is_gone_is_said(silent_application: int) -> Non
     """502, and the door goes on: the server's own way to the application is another one."""
     with socket.socket() as gone:
         gone.bind(("127.0.0.1", 0))
-        async with door(silent_application, f"http://127.0.0.1:{gone.getsockname()[1]}") as port:
+        async with door(silent_application, SECRET, front_door=f"http://127.0.0.1:{gone.getsockname()[1]}") as port:
             answer = await ask(port, f"GET /sign_in HTTP/1.1\r\nHost: node\r\n{UPGRADE}\r\n")
             refused = await status(port)
 

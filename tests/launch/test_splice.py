@@ -14,10 +14,9 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import InvalidStatus
 
 from footlights.launch.connections import HEAD_BYTES
-from footlights.launch.launcher import Ports
-from footlights.launch.splice import MOST_UNKNOWN, Splice
+from footlights.launch.splice import MOST_UNKNOWN
 from footlights.protocol.launch_secrets import HEADER, PROOF, prove
-from tests.launch.knocking import proof
+from tests.launch.knocking import ask, door, proof
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -54,34 +53,6 @@ async def application() -> AsyncIterator[tuple[Inner, int]]:
         server.close()
 
 
-@asynccontextmanager
-async def door(signal: int, *, head_s: float = 10.0) -> AsyncIterator[int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    splice = Splice(Ports(signal, 1, 2, port), SECRET, "127.0.0.1", head_s=head_s)
-    await splice.open()
-    try:
-        yield port
-    finally:
-        await splice.close()
-
-
-async def ask(port: int, head: str) -> bytes:
-    """Send a head and return all that is answered until the connection ends."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        writer.write(head.encode("latin-1"))
-        if head.endswith("\r\n\r\n"):
-            writer.write_eof()
-        async with asyncio.timeout(10):
-            return await reader.read(-1)
-    except ConnectionError:
-        return b""
-    finally:
-        writer.close()
-
-
 @pytest.mark.parametrize(
     "headers",
     [
@@ -95,8 +66,8 @@ async def ask(port: int, head: str) -> bytes:
 )
 async def test_whoever_lacks_the_secret_is_refused(headers: str) -> None:
     """401, and the application does not hear of it; what looks like the header is none."""
-    async with application() as (inner, signal), door(signal) as port:
-        answer = await ask(port, f"POST /whep HTTP/1.1\r\nHost: node\r\n{headers}\r\n")
+    async with application() as (inner, signal), door(signal, SECRET) as port:
+        answer = await ask(port, f"POST /whep HTTP/1.1\r\nHost: node\r\n{headers}\r\n", ends=True)
 
         assert answer.startswith(b"HTTP/1.1 401 ")
         assert SECRET.encode() not in answer
@@ -117,10 +88,10 @@ async def test_whoever_lacks_the_secret_is_refused(headers: str) -> None:
 )
 async def test_a_proof_is_for_one_request(changed: Callable[[str], str]) -> None:
     """Whatever else is asked with it is refused; and so is the same once more, as by one who read along."""
-    async with application() as (inner, signal), door(signal) as port:
+    async with application() as (inner, signal), door(signal, SECRET) as port:
         head = f"GET /whep HTTP/1.1\r\nHost: node\r\n{await proof(port, SECRET, target='/whep')}\r\n"
-        refused = await ask(port, changed(head))
-        answers = [await ask(port, head) for _ in range(3)]
+        refused = await ask(port, changed(head), ends=True)
+        answers = [await ask(port, head, ends=True) for _ in range(3)]
 
         assert refused.startswith(b"HTTP/1.1 401 ")
         assert [answer[:13] for answer in answers] == [b"HTTP/1.1 200 ", b"HTTP/1.1 401 ", b"HTTP/1.1 401 "]
@@ -129,7 +100,7 @@ async def test_a_proof_is_for_one_request(changed: Callable[[str], str]) -> None
 
 async def test_with_the_secret_everything_passes_both_ways() -> None:
     """The head as it was sent, with the secret for an application that asks for it unsaid; the body, and the end."""
-    async with application() as (inner, signal), door(signal) as port:
+    async with application() as (inner, signal), door(signal, SECRET) as port:
         shown = await proof(port, SECRET, "POST", "/whep")
         head = f"POST /whep HTTP/1.1\r\nHost: node\r\n{shown}\r\n"
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -151,7 +122,7 @@ async def test_a_websocket_passes() -> None:
         async for message in connection:
             await connection.send(message)
 
-    async with serve(echo, "127.0.0.1", 0) as server, door(server.sockets[0].getsockname()[1]) as port:
+    async with serve(echo, "127.0.0.1", 0) as server, door(server.sockets[0].getsockname()[1], SECRET) as port:
         url = f"ws://127.0.0.1:{port}/sign_in"
         name, _, value = (await proof(port, SECRET, target="/sign_in")).strip().partition(": ")
         async with connect(url, additional_headers={name: value}, proxy=None) as viewer:
@@ -163,10 +134,10 @@ async def test_a_websocket_passes() -> None:
 
 async def test_callers_that_say_nothing_are_dropped_and_shut_out_nobody() -> None:
     """A head has ten seconds and 64 KiB; until then they hold a number of places that a new caller may take."""
-    async with application() as (_, signal), door(signal, head_s=0.3) as port:
+    async with application() as (_, signal), door(signal, SECRET, head_s=0.3) as port:
         long = await ask(port, "POST /whep HTTP/1.1\r\nX: " + "x" * (2 * HEAD_BYTES))
         silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2 * MOST_UNKNOWN)]
-        answer = await ask(port, f"GET / HTTP/1.1\r\n{await proof(port, SECRET)}\r\n")
+        answer = await ask(port, f"GET / HTTP/1.1\r\n{await proof(port, SECRET)}\r\n", ends=True)
         ends = [await asyncio.wait_for(ended(reader), 10) for reader, _ in silent]
         for _, writer in silent:
             writer.close()
@@ -178,7 +149,7 @@ async def test_callers_that_say_nothing_are_dropped_and_shut_out_nobody() -> Non
 
 async def test_the_silent_of_one_address_shut_out_no_other_address() -> None:
     """However many they are, who is slow elsewhere keeps its place."""
-    async with application() as (_, signal), door(signal) as port:
+    async with application() as (_, signal), door(signal, SECRET) as port:
         slow, slow_writer = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
         slow_writer.write(b"GET / HTTP/1.1\r\n")
         silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3 * MOST_UNKNOWN)]
@@ -202,8 +173,8 @@ async def test_an_application_that_does_not_listen_is_a_bad_gateway() -> None:
     """As while it starts."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        async with door(probe.getsockname()[1]) as port:
-            answer = await ask(port, f"GET / HTTP/1.1\r\n{await proof(port, SECRET)}\r\n")
+        async with door(probe.getsockname()[1], SECRET) as port:
+            answer = await ask(port, f"GET / HTTP/1.1\r\n{await proof(port, SECRET)}\r\n", ends=True)
 
     assert answer.startswith(b"HTTP/1.1 502 ")
 
@@ -211,7 +182,7 @@ async def test_an_application_that_does_not_listen_is_a_bad_gateway() -> None:
 async def test_closing_it_ends_its_connections() -> None:
     """Nothing of a launch is reached when it is over."""
     async with application() as (_, signal):
-        async with door(signal) as port:
+        async with door(signal, SECRET) as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(f"GET / HTTP/1.1\r\n{await proof(port, SECRET)}\r\n".encode())
             assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
