@@ -84,7 +84,7 @@ async def test_players_are_passed_on_by_tls(tmp_path: Path, authority: Authority
 
 
 async def test_a_front_door_that_cannot_prove_itself_is_not_talked_to(tmp_path: Path, authority: Authority) -> None:
-    """Whoever stands between would read grants."""
+    """Somebody in between would read grants."""
     stranger = Authority.create("another", datetime.now(UTC))
     pair = stranger.server_certificate("another", ["127.0.0.1"], now=datetime.now(UTC), ttl_s=3600)
     for name, content in {"cert": pair.chain, "key": pair.key}.items():

@@ -92,7 +92,7 @@ class RawFrontDoor:
 
 @pytest.fixture
 def silent_application() -> Iterator[int]:
-    """The application's port: whoever comes to it was let in."""
+    """The application's port: all that come to it were let in."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0)
         yield server.getsockname()[1]

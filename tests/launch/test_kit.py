@@ -212,7 +212,7 @@ def test_isaac_sim(root: Path) -> None:
 
 
 def test_a_recipe_that_was_renamed_is_found_by_its_old_name() -> None:
-    """Whoever has registered kit-108 gets the new versions for that application."""
+    """An operator who has registered kit-108 gets the new versions for that application."""
     old, new = recipes.load("kit-108"), recipes.load("kit-108-110")
 
     assert (old.application.application, new.application.application) == ("kit-108", "kit-108-110")

@@ -89,7 +89,7 @@ def test_what_a_shell_would_read_is_refused(place: str, text: str) -> None:
 @pytest.mark.parametrize("place", SHELLS)
 @pytest.mark.parametrize("text", PLAIN)
 def test_what_passes_is_one_word_to_a_shell(place: str, text: str) -> None:
-    """It is the same after a shell has read it, so whoever reads it again gets what was given."""
+    """It is the same after a shell has read it, so the next reader gets what was given."""
     assert convert_arguments(SHELLS[place], {"text": text})[0]["text"] == text
     assert shlex.split(text) == [text]
     said = subprocess.run(["sh", "-c", f"eval 'printf %s {text}'"], capture_output=True, text=True, check=True)

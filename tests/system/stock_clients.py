@@ -117,7 +117,7 @@ class WebViewer:
             answer = await self.page.fetch("GET", f"{self.server}/streaming/stream/{stream['id']}")
             answer.json()  # a body that is none ends its polling, and leaves the spinner
             if answer.status_code != 200:
-                answer.status_code = 202  # whatever it is, it is polled for ever
+                answer.status_code = 202  # whatever it is, it is polled without an end
         found = answer.json()
         return way(found["id"], found["routes"], first=True)
 

@@ -1,6 +1,6 @@
 """Clients of Kit App Streaming against `footlights up --kas` and the stand-in for Kit, from their first request on.
 
-Each of the twelve vectors of the dialect is shown to whom it matters to; one by one they are in
+Each of the twelve vectors of the dialect is shown by a client that it matters to; one by one they are in
 `tests/control/services/test_kas.py` and `tests/frontdoor/test_players.py`.
 """
 

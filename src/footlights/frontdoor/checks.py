@@ -232,8 +232,8 @@ def require_room(target: Target) -> None:
 async def once_there_is_room(proceed: Callable[[], Awaitable[ResultT]], timeout_s: float) -> ResultT:
     """Have a viewer go on once the application has room for one more.
 
-    Whoever has just left is counted for a moment, here and by the application itself: a page that is loaded again, and
-    a player that comes back, must not be told that somebody else is there.
+    A viewer that has just left is counted for a moment, here and by the application itself: a page that is loaded
+    again, and a player that comes back, must not be told that somebody else is there.
 
     Raises:
         FrontDoorError: what ``proceed`` raises; 429 ``VIEWER_LIMIT`` where there was no room for ``timeout_s`` seconds.

@@ -119,7 +119,7 @@ class OpenSessions:
     """Sessions that are watched and ended without a grant, as in Kit App Streaming."""
 
     owner: str
-    """Whose sessions whoever knows their id may watch and end; empty: nobody's."""
+    """The user whose sessions are watched and ended by all who know their id; empty: nobody's."""
     end: EndSession
     holder: TokenHolder | None = None
     """Lets the holders of API tokens watch and end their own; None: it does not."""
@@ -177,7 +177,7 @@ class Limits:
     answer_timeout_s: float = 15.0
     """For an application to answer a request or a handshake."""
     room_timeout_s: float = 4.0
-    """For a viewer to leave that an application counts while a new one dials: whoever has just left is counted for
+    """For a viewer to leave that an application counts while a new one dials: one that has just left is counted for
     seconds."""
     requests: PlaceLimits = PlaceLimits(256, per_session=32, per_grant=8)
     """Concurrent HTTP requests."""

@@ -1,9 +1,9 @@
 """Opens a session's stage in Omniverse Kit: ``kit … --exec kit_stage.py``.
 
 `/app/auto_load_usd` is read by applications that are made like USD Viewer alone, and puts the stage's address on a
-command line, where it is parsed again and read by whoever lists processes. This program takes it from the session file,
-waits until the application is up, and opens it, in any application of Kit. Where it cannot be opened Kit ends, and its
-last line says why: a session with an empty scene tells its user nothing.
+command line, where it is parsed again and read by anyone who lists processes. This program takes it from the session
+file, waits until the application is up, and opens it, in any application of Kit. Where it cannot be opened Kit ends,
+and its last line says why: a session with an empty scene tells its user nothing.
 
 It runs in Kit's own interpreter, and knows nothing of Footlights but the launch contract. In containers it is
 ``/run/footlights/kit_stage.py``.

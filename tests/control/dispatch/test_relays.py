@@ -61,7 +61,7 @@ async def test_credentials_are_the_sessions_own_and_new_each_time(
 async def test_a_launch_that_is_another_nodes_or_over_or_takes_none_has_none(
     tmp_path: Path, migrated: Path, relay: dict[str, Any]
 ) -> None:
-    """Whoever has one node's identity gets no access for others' sessions."""
+    """One that has a node's identity gets no access for others' sessions."""
     async with control(tmp_path / "plane", migrated, **relay) as plane:
         await plane.apply(version(signaling=TAKES), version("2.0.0"))
         agent = await plane.agent("node-a", former=False)

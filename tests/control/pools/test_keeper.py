@@ -160,7 +160,7 @@ async def test_a_warm_instance_is_nobodys_session(plane: Control, agent: Agent) 
 
 
 async def test_a_taken_instance_is_replaced(plane: Control, agent: Agent) -> None:
-    """Whoever comes next finds another one."""
+    """The next session finds another one."""
     await set_pool(plane)
     await warm(plane, agent)
     first = await create_warm(plane, agent)
@@ -476,7 +476,7 @@ async def test_an_agent_of_the_release_before_starts_nothing_ahead(plane: Contro
 
 
 async def test_an_instance_ends_where_its_agent_goes_back_to_the_release_before(plane: Control, agent: Agent) -> None:
-    """Such an agent never takes a session up, so who took the instance would wait for ever."""
+    """Such an agent never takes a session up, so who took the instance would never be ready."""
     await set_pool(plane)
     await warm(plane, agent)
     [known] = agent.assigned.values()

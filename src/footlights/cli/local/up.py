@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 APPLICATION: Final = "usd-viewer"
 NODE: Final = "local"
 KAS_USER: Final = "kas"
-"""As whom clients of Kit App Streaming call, which send no token."""
+"""The user that clients of Kit App Streaming call as, which send no token."""
 _AGENT_STOP_S: Final = 40.0
 _SERVER_STOP_S: Final = 10.0
 

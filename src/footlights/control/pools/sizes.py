@@ -17,7 +17,7 @@ MAX_SIZE: Final = 10
 WINDOW_S: Final = 3600.0
 """Arrivals are counted for so long."""
 RECENT_S: Final = 600.0
-"""And for so long, where more have come of late."""
+"""And for so long, where more come in that time."""
 SERVED: Final = 0.95
 """The share of sessions that are to wait no longer than the goal."""
 
