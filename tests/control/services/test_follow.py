@@ -134,6 +134,27 @@ async def test_a_watch_goes_on_from_any_frame(plane: Control, members: dict[str,
     assert more.count == 5
 
 
+@pytest.mark.parametrize("ends", ["by itself", "with others"])
+async def test_a_change_while_the_beginning_is_sent_is_sent_once(plane: Control, ends: str) -> None:
+    """What is sent as it is only after a change of it is not sent again for that change, and for the next one it is."""
+    made = [(await plane.create()).session_id for _ in range(102)]
+    async with aclosing(follow(plane)) as stream:
+        first = await take(stream, 1)
+        [last, other] = [each for each in reversed(made) if each != first[0].session.session_id][:2]
+        for each in [last] if ends == "by itself" else [last, made[0], other]:
+            await plane.terminate(each)
+        rest = await until_synced(stream)
+        late = (await plane.create()).session_id
+        [after] = await take(stream, 1)
+
+    ended = [frame for frame in (*first, *rest) if frame.session.session_id == last]
+    assert [frame.session.state for frame in ended] == [State.TERMINATED]
+    assert after.session.session_id == late
+    told = [(frame.session.session_id, frame.session.revision) for frame in (*first, *rest) if frame.change == SET]
+    assert len(told) == len(set(told))
+    assert {session_id for session_id, _ in told} == set(made)
+
+
 async def test_what_no_longer_matches_is_removed(plane: Control) -> None:
     """Once, with its id alone; what never matched is not mentioned."""
     pending = await plane.create()

@@ -158,7 +158,7 @@ class SessionFollower:
                 if not more and not synced:
                     synced = True
                     yield Frame(_Response.SYNCED, None, watch.cursor)
-                elif not more and not frames:
+                elif not more and not frames and not watch.over:
                     if self._monotonic() - said < BOOKMARK_S:
                         await signals.next(PERIOD_S)
                         continue
@@ -206,6 +206,8 @@ class _Watch:
         """The living sessions that the client has: only kept where some may stop to match."""
         self._lacks: set[str] = set()
         """The living sessions that it has not: only kept where it may have others from before."""
+        self._ahead: dict[str, int] = {}
+        """The revisions of sessions that changed after the beginning and were sent so: not to be sent again."""
         self.over = False
         """Whether the one session has ended."""
         self.cursor = Cursors.now(tx)._replace(begun=0) if start is None else start
@@ -248,6 +250,8 @@ class _Watch:
             if row is not None and row.session_id in found:
                 frames.append(Frame(_Response.SET, shown[row.session_id], self.cursor))
                 self._note(row, has=True)
+                if row.revision > min(revision, self.cursor.position.revision):
+                    self._ahead[row.session_id] = row.revision
         return frames
 
     def changes(self, tx: Transaction) -> tuple[list[Frame], bool]:
@@ -264,8 +268,9 @@ class _Watch:
             if isinstance(row, RemovalRow):
                 frames.append(self._removed(row.session_id))
             elif row.session_id in found:
-                frames.append(Frame(_Response.SET, shown[row.session_id], self.cursor))
-                self._note(row, has=True)
+                if self._ahead.pop(row.session_id, None) != row.revision:
+                    frames.append(Frame(_Response.SET, shown[row.session_id], self.cursor))
+                    self._note(row, has=True)
             elif row.session_id in self._has or not (self._complete or row.session_id in self._lacks):
                 frames.append(self._removed(row.session_id))
                 self._note(row, has=False)
@@ -294,6 +299,7 @@ class _Watch:
 
     def _removed(self, session_id: str) -> Frame:
         self._has.discard(session_id)
+        self._ahead.pop(session_id, None)
         return Frame(_Response.REMOVED, session_pb2.Session(session_id=session_id), self.cursor)
 
     def _note(self, row: SessionRow, *, has: bool) -> None:
