@@ -11,6 +11,7 @@ ends, all others are killed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -236,8 +237,10 @@ class StandinEngine:
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
     """Signal a process that runs. Its own ``kill`` would reap it first, and asyncio would lose its exit status."""
+    # Gone already, when asyncio has reaped it and not yet said so.
     if process.returncode is None:
-        os.kill(process.pid, number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
 
 
 def application(engine: StandinEngine) -> web.Application:

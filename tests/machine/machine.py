@@ -94,7 +94,8 @@ def booted() -> Iterator[Machine]:
     finally:
         # Nothing that it wrote is kept: its first process ends, and all others with it.
         for pid in _children(process.pid):
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:
