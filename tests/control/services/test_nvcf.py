@@ -374,6 +374,7 @@ async def test_a_session_is_looked_at_and_ended_by_its_id(portal: Control) -> No
     stranger = await send(portal, "DELETE", others | by_cookie)
     before = (await portal.get(started_id)).state
     ends = [await send(portal, "DELETE", mine | by_cookie) for _ in range(2)]
+    over_tls = await send(portal, "HEAD", mine | by_header, "https://test/sign_in")
 
     assert [answer.status_code for answer in looks] == [200, 200, 404, 404, 404, 404, 404]
     assert request_id(looks[0]) == started_id
@@ -381,6 +382,8 @@ async def test_a_session_is_looked_at_and_ended_by_its_id(portal: Control) -> No
     assert (stranger.status_code, before) == (404, State.STARTING)
     assert [answer.status_code for answer in ends] == [200, 404]
     assert ends[0].content == b""
+    # A browser forgets the cookie of a page of another origin only by one that is as strict.
+    assert "; Max-Age=0; Secure; SameSite=None" in over_tls.headers["set-cookie"]
     assert (await portal.get(started_id)).state == State.TERMINATING
 
 

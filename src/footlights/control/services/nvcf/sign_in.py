@@ -137,7 +137,7 @@ class SignIn:
                     await self._call("TerminateSession", asked, session_pb2.TerminateSessionRequest(session_id=found))
                     found = ""
         except errors.Error as error:
-            await _answer(send, refused_status(error), [*headers, *_headers_of(error)], error.message.encode())
+            await _answer(send, refused_status(error), [*headers, *_headers_of(scope, error)], error.message.encode())
             return
         await _answer(send, 200, [*headers, *id_headers(scope, found)])
 
@@ -162,7 +162,7 @@ class SignIn:
                 grant = await self._admitted(scope, asked, inbox, reply)
             except errors.Error as error:
                 log.info("viewer_refused", path=scope["path"], reason=error.reason)
-                await reply.refuse(refused_status(error), error.message, _headers_of(error))
+                await reply.refuse(refused_status(error), error.message, _headers_of(scope, error))
                 return
             except OSError:  # as ASGI servers say that a client has left
                 return
@@ -325,10 +325,10 @@ def id_headers(scope: Scope, session_id: str) -> list[tuple[bytes, bytes]]:
     return [(REQUEST_ID.encode(), session_id.encode()), cookie] if session_id else [cookie]
 
 
-def _headers_of(error: errors.Error) -> list[tuple[bytes, bytes]]:
+def _headers_of(scope: Scope, error: errors.Error) -> list[tuple[bytes, bytes]]:
     found = [(b"content-type", b"text/plain; charset=utf-8")]
     if isinstance(error, errors.NotFound) and error.reason == errors.Reason.SESSION_NOT_FOUND:
-        found.append((b"set-cookie", f"{COOKIE}=; Path=/; HttpOnly; Max-Age=0".encode()))
+        found += id_headers(scope, "")
     if error.retry_after_s is not None:
         found.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
     return found
