@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,14 +11,15 @@ from footlights.launch.front_door import FrontDoorWay
 from footlights.launch.launcher import Ports
 from footlights.launch.splice import Splice
 from footlights.protocol.launch_secrets import CHALLENGE, PROOF, prove
+from tests.viewer.viewer_process import free_port
 
 
 @asynccontextmanager
-async def door(signal: int, secret: str, *, head_s: float = 10.0, front_door: str = "") -> AsyncIterator[int]:
+async def door(
+    signal: int, secret: str, *, head_s: float = 10.0, front_door: str = "", at: int = 0
+) -> AsyncIterator[int]:
     """Open the port before an application's, which listens on ``signal``; players are passed on to ``front_door``."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = at or free_port()
     way = FrontDoorWay()
     way.learn(front_door)
     splice = Splice(Ports(signal, 1, 2, port), secret, "127.0.0.1", head_s=head_s, front_door=way)

@@ -237,8 +237,8 @@ class StandinEngine:
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
     """Signal a process that runs. Its own ``kill`` would reap it first, and asyncio would lose its exit status."""
-    # Gone already, when asyncio has reaped it and not yet said so.
     if process.returncode is None:
+        # Gone already, when asyncio has reaped it and not yet said so.
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, number)
 

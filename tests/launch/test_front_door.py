@@ -15,10 +15,9 @@ from websockets.exceptions import InvalidStatus
 from footlights.agent.config import AgentConfig
 from footlights.launch.connections import Head
 from footlights.launch.front_door import PASSED, FrontDoorWay
-from footlights.launch.launcher import Ports
-from footlights.launch.splice import Splice
 from footlights.protocol.launch_secrets import CHALLENGE, PROOF
 from tests.launch.knocking import ask, door, status
+from tests.viewer.viewer_process import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -197,19 +196,9 @@ async def test_nothing_is_passed_on_before_the_front_door_has_let_the_player_in(
 
 async def test_an_address_that_leads_back_to_the_node_is_noticed(silent_application: int) -> None:
     """Otherwise one viewer would take all places of the door."""
-    async with door(silent_application, SECRET, front_door="") as port:
-        pass
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    way = FrontDoorWay()
-    way.learn(f"http://127.0.0.1:{port}")
-    splice = Splice(Ports(silent_application, 1, 2, port), SECRET, "127.0.0.1", front_door=way)
-    await splice.open()
-    try:
+    own = free_port()
+    async with door(silent_application, SECRET, front_door=f"http://127.0.0.1:{own}", at=own) as port:
         answer = await ask(port, f"GET /sign_in HTTP/1.1\r\nHost: node\r\n{UPGRADE}\r\n")
-    finally:
-        await splice.close()
 
     assert answer.startswith(b"HTTP/1.1 508 ")
 

@@ -46,9 +46,14 @@ def machine(directory: Path) -> Standin:
 async def stack_with_gpu(directory: Path, *server_options: str) -> AsyncIterator[Stack]:
     """Run a server, and an agent that starts processes on the one GPU of its machine."""
     async with Stack(directory / "stack", server_options=server_options) as stack:
-        agent = ("--launchers", "process", "--devices", "nvml")
-        await stack.start_agent("gpu-node", *agent, environment=machine(directory).environment)
+        await start_gpu_agent(stack, directory)
         yield stack
+
+
+async def start_gpu_agent(stack: Stack, directory: Path) -> None:
+    """Start an agent that starts processes on the one GPU of its machine."""
+    options = ("--launchers", "process", "--devices", "nvml")
+    await stack.start_agent("gpu-node", *options, environment=machine(directory).environment)
 
 
 async def apply(stack: Stack, recipe: str, **variables: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from footlights import recipes
 from footlights.launch.probes import loopback
-from tests.system.kit import GPU, apply, lay_out, machine
+from tests.system.kit import GPU, apply, lay_out, start_gpu_agent
 from tests.system.stack import Stack
 
 
@@ -27,8 +27,7 @@ async def test_kit_is_launched_on_its_gpu_with_its_ports(
     kept = f'cp "$FOOTLIGHTS_SESSION_FILE" {kept_file}; echo "$OMNI_USER $OMNI_PASS $*" > {seen_file}'
     root = lay_out(tmp_path / "kit-app", generation, before=kept, STANDIN_REPORT=str(report))
     stage = tmp_path / "stages" / "a.usd"
-    agent = ("--launchers", "process", "--devices", "nvml")
-    await stack.start_agent("gpu-node", *agent, environment=machine(tmp_path).environment)
+    await start_gpu_agent(stack, tmp_path)
     await apply(stack, recipe, KIT_ROOT=str(root), STAGE_ROOT=str(stage.parent))
 
     created = await stack.post(

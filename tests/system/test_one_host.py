@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.system.kit import APP, apply, lay_out, machine
+from tests.system.kit import APP, apply, lay_out, start_gpu_agent
 from tests.system.stack import Stack, until
 
 
@@ -39,8 +39,7 @@ async def test_a_viewer_dials_the_node_for_signalling_and_media(tmp_path: Path) 
     stack = Stack(tmp_path / "stack", server_options=options)
     stack.http = f"http://127.0.0.1:{port}"
     async with stack, stack.client("") as viewer:
-        agent = ("--launchers", "process", "--devices", "nvml")
-        await stack.start_agent("gpu-node", *agent, environment=machine(tmp_path).environment)
+        await start_gpu_agent(stack, tmp_path)
         await apply(stack, APP, KIT_ROOT=str(lay_out(tmp_path / "kit-app")))
 
         made = (await viewer.post("/streaming/stream", json={"id": "kit-108", "profile": "default"})).json()
